@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector without ROS: a list of pictures in, a list of Detections out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+
+from ssd_ros.backends import TorchBackend
+from ssd_ros.model.config import INPUT_SIZE
+from ssd_ros.model.postprocess import Limits, postprocess
+from ssd_ros.model.weights import Weights, read
+
+ChannelOrder = Literal["rgb", "bgr", "rgba", "bgra", "mono"]
+_TO_RGB = {
+    "bgr": cv2.COLOR_BGR2RGB,
+    "rgba": cv2.COLOR_RGBA2RGB,
+    "bgra": cv2.COLOR_BGRA2RGB,
+    "mono": cv2.COLOR_GRAY2RGB,
+}
+_CHANNELS = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture as it lies in memory.
+
+    Attributes:
+        pixels: uint8 (H, W, C), or (H, W) where `order` is mono; rows may be padded.
+        order: what the channels are.
+        size: width and height of the picture that detections refer to, where `pixels` are a
+            reduced copy of it; None where they are the picture itself.
+
+    Raises:
+        ValueError: the pixels are not 8-bit, empty, or have another number of channels.
+    """
+
+    pixels: np.ndarray
+    order: ChannelOrder = "bgr"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        shape, channels = self.pixels.shape, _CHANNELS[self.order]
+        fits = shape[2:] == (channels,) or (len(shape) == 2 and channels == 1)
+        if self.pixels.dtype != np.uint8 or not fits or 0 in shape:
+            raise ValueError(
+                f"a {self.order} picture must be uint8 of shape (H, W, {channels}), "
+                f"got {self.pixels.dtype} of shape {shape}"
+            )
+
+    @property
+    def width(self) -> int:
+        return self.size[0] if self.size else self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.size[1] if self.size else self.pixels.shape[0]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one picture, best first.
+
+    Attributes:
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the picture, continuous coordinates,
+            0 <= x1 < x2 <= width.
+        scores: float32 (N,), 0 to 1, falling.
+        labels: int64 (N,), 0-based index into the detector's classes.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Detector:
+    """Runs SSD300 on pictures.
+
+    Args:
+        weights: a weights file (see `ssd_ros.model.weights`), or one that is already read.
+        device, precision: see `ssd_ros.backends.TorchBackend`.
+        limits: thresholds and counts.
+        only: names of the classes to report; empty for all.
+
+    Raises:
+        WeightsError: the weights file cannot be used.
+        ValueError: no such device, precision or class.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        limits: Limits = Limits(),  # noqa: B008 - immutable
+        only: Sequence[str] = (),
+    ) -> None:
+        if not isinstance(weights, Weights):
+            weights = read(weights)
+        self.classes = weights.classes
+        self._backend = TorchBackend(weights.model(), device, precision)
+        self.device = str(self._backend.device)
+        self.precision = self._backend.precision
+        self._choose(limits, only)
+
+    def with_limits(self, limits: Limits, only: Sequence[str] = ()) -> Detector:
+        """The same network under other limits, or for other classes; nothing is copied."""
+        other = copy.copy(self)
+        other._choose(limits, only)
+        return other
+
+    def _choose(self, limits: Limits, only: Sequence[str]) -> None:
+        unknown = sorted(set(only) - set(self.classes))
+        if unknown:
+            raise ValueError(
+                f"no class {', '.join(map(repr, unknown))} in these weights; "
+                f"they know {', '.join(self.classes)}"
+            )
+        self.limits = limits
+        wanted = [not only or name in only for name in self.classes]
+        self._wanted = torch.tensor(wanted, device=self._backend.device) if only else None
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Runs once on an empty batch, so that the first real one is not slow."""
+        blank = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+        self([Picture(blank)] * batch)
+
+    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """Detections in each picture, in their order; all pictures are one batch."""
+        if not pictures:
+            return []
+        with torch.inference_mode():
+            scores, offsets = self._backend(network_input(pictures))
+            found = postprocess(scores, offsets, self._backend.defaults, self.limits, self._wanted)
+            rows = found.cpu().numpy()
+        starts = np.searchsorted(rows[:, 0], np.arange(len(pictures) + 1))
+        return [
+            _in_pixels(rows[starts[i] : starts[i + 1]], picture)
+            for i, picture in enumerate(pictures)
+        ]
+
+
+def network_input(pictures: Sequence[Picture]) -> np.ndarray:
+    """Pictures warped to the network's input as in the paper: uint8 RGB (B, 300, 300, 3).
+
+    The picture is resized first and its channels sorted afterwards, so that the cost does not
+    depend on its size.
+    """
+    batch = np.empty((len(pictures), INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+    for picture, target in zip(pictures, batch, strict=True):
+        size = (INPUT_SIZE, INPUT_SIZE)
+        if picture.order == "rgb":
+            cv2.resize(picture.pixels, size, dst=target)
+        else:
+            cv2.cvtColor(cv2.resize(picture.pixels, size), _TO_RGB[picture.order], dst=target)
+    return batch
+
+
+def _in_pixels(rows: np.ndarray, picture: Picture) -> Detections:
+    scale = np.array([picture.width, picture.height] * 2, np.float32)
+    return Detections(rows[:, 3:] * scale, rows[:, 2].copy(), rows[:, 1].astype(np.int64))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes on a picture."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+
+from ssd_ros.detector import Detections, Picture
+
+_TO_BGR = {
+    "rgb": cv2.COLOR_RGB2BGR,
+    "rgba": cv2.COLOR_RGBA2BGR,
+    "bgra": cv2.COLOR_BGRA2BGR,
+    "mono": cv2.COLOR_GRAY2BGR,
+}
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def annotate(picture: Picture, detections: Detections, classes: Sequence[str]) -> np.ndarray:
+    """A copy of the picture, BGR (H, W, 3), with a box, name and score for each detection.
+
+    Lines and letters grow with the picture. The best detections are drawn last, on top.
+    """
+    canvas = _bgr_copy(picture)
+    unit = max(1, round(min(canvas.shape[:2]) / 240))
+    corners = detections.boxes.round().astype(int).tolist()
+    for i in reversed(range(len(detections))):
+        x1, y1, x2, y2 = corners[i]
+        label, score = int(detections.labels[i]), detections.scores[i]
+        colour = class_colour(label)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit)
+        _label(canvas, f"{classes[label]} {score:.2f}", (x1, y1), colour, unit)
+    return canvas
+
+
+@cache
+def class_colour(label: int) -> tuple[int, int, int]:
+    """A colour (BGR) for a class; neighbours in the list differ strongly."""
+    hue = label * 0.618034 % 1.0  # steps of the golden ratio never come close to each other soon
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def _bgr_copy(picture: Picture) -> np.ndarray:
+    if picture.order == "bgr":
+        canvas = picture.pixels.copy()
+    else:
+        canvas = cv2.cvtColor(picture.pixels, _TO_BGR[picture.order])
+    if picture.size:  # a reduced copy: draw at the size that the boxes refer to
+        canvas = cv2.resize(canvas, picture.size)
+    return canvas
+
+
+def _label(
+    canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int], unit: int
+) -> None:
+    """Text on a filled plate above a box's upper left corner, or inside where there is no room."""
+    (width, height), baseline = cv2.getTextSize(text, _FONT, 0.4 * unit, unit)
+    x, y = corner[0], corner[1]
+    top = y - height - baseline if y >= height + baseline else y
+    cv2.rectangle(canvas, (x, top), (x + width, top + height + baseline), colour, cv2.FILLED)
+    dark_text = sum(colour) > 380
+    ink = (0, 0, 0) if dark_text else (255, 255, 255)
+    cv2.putText(canvas, text, (x, top + height), _FONT, 0.4 * unit, ink, unit, cv2.LINE_AA)
