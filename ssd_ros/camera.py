@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image topic: its subscription, its newest-frame slot, its counts and its outputs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from ssd_ros.detector import Picture
+from ssd_ros.images import picture_from_compressed, picture_from_image
+
+Frame = Image | CompressedImage
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass
+class Counts:
+    """What became of a camera's frames since the node was configured."""
+
+    received: int = 0
+    processed: int = 0
+    superseded: int = 0
+    bad: int = 0
+    last_bad: str = ""
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=200))  # seconds
+
+
+class Camera:
+    """An image topic and what is published beside it.
+
+    Args:
+        node: creates the subscription and the publishers.
+        topic: resolved name of the image topic.
+        outputs: namespace of the outputs.
+        compressed: subscribe to CompressedImage on TOPIC/compressed instead.
+        arrived: called from the executor's thread whenever the slot was filled.
+    """
+
+    def __init__(
+        self, node: Node, topic: str, outputs: str, compressed: bool, arrived: Callable[[], None]
+    ) -> None:
+        self._node = node
+        self._compressed = compressed
+        self._arrived = arrived
+        self._subscription: Subscription | None = None
+        self._lock = threading.Lock()
+        self._newest: Frame | None = None
+        self.topic = f"{topic}/compressed" if compressed else topic
+        self.counts = Counts()
+        self.quiet_since = time.monotonic()
+        self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
+        self.annotated = node.create_publisher(Image, f"{outputs}/detections_image", 1)
+        self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
+        # The standard parameter, with a default that the standard does not know: adapt.
+        override = f"qos_overrides.{self.topic}.subscription.reliability"
+        if not node.has_parameter(override):
+            node.declare_parameter(override, "auto")
+        self._reliability = str(node.get_parameter(override).value)
+        if self._reliability not in ("auto", "reliable", "best_effort"):
+            raise ValueError(
+                f"{override} must be auto, reliable or best_effort, got '{self._reliability}'"
+            )
+
+    def subscribe(self) -> None:
+        """Starts to receive."""
+        self.quiet_since = time.monotonic()
+        self._subscribe(self._wanted_reliability())
+
+    def unsubscribe(self) -> None:
+        """Stops to receive and forgets a frame not yet taken."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+        self.take()
+
+    def close(self) -> None:
+        """Takes the topics back."""
+        self.unsubscribe()
+        for publisher in (self.detections, self.annotated, self.label_info):
+            self._node.destroy_publisher(publisher)
+
+    def adapt(self) -> None:
+        """Subscribes anew where the publishers now ask for another reliability."""
+        if self._subscription is None:
+            return
+        wanted = self._wanted_reliability(self.reliability)
+        if wanted != self.reliability:
+            self._node.get_logger().info(
+                f"'{self.topic}': publishers changed, subscribing {wanted.name.lower()}"
+            )
+            self._node.destroy_subscription(self._subscription)
+            self._subscribe(wanted)
+
+    @property
+    def reliability(self) -> ReliabilityPolicy:
+        """Of the present subscription."""
+        assert self._subscription is not None
+        return self._subscription.qos_profile.reliability
+
+    def publishers(self) -> list[TopicEndpointInfo]:
+        """Who publishes the pictures, with the QoS they offer."""
+        return self._node.get_publishers_info_by_topic(self.topic)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame waits to be taken."""
+        return self._newest is not None
+
+    def take(self) -> Frame | None:
+        """The newest frame, once."""
+        with self._lock:
+            frame, self._newest = self._newest, None
+        return frame
+
+    def view(self, frame: Frame) -> Picture:
+        """A frame's picture.
+
+        Raises:
+            BadImage: the frame contradicts itself or cannot be decoded.
+        """
+        return picture_from_compressed(frame) if self._compressed else picture_from_image(frame)
+
+    def _receive(self, frame: Frame) -> None:
+        with self._lock:
+            self.counts.received += 1
+            self.counts.superseded += self._newest is not None
+            self._newest = frame
+        self.quiet_since = time.monotonic()
+        self._arrived()
+
+    def _subscribe(self, reliability: ReliabilityPolicy) -> None:
+        self._subscription = self._node.create_subscription(
+            CompressedImage if self._compressed else Image,
+            self.topic,
+            self._receive,
+            QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability),
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
+            ),
+        )
+
+    def _wanted_reliability(
+        self, otherwise: ReliabilityPolicy = ReliabilityPolicy.BEST_EFFORT
+    ) -> ReliabilityPolicy:
+        if self._reliability != "auto":
+            return ReliabilityPolicy[self._reliability.upper()]
+        return matching_reliability(self.publishers()) or otherwise
+
+
+def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:
+    """The reliability that hears every publisher and loses least; None without publishers."""
+    if not publishers:
+        return None
+    offered = {publisher.qos_profile.reliability for publisher in publishers}
+    if offered == {ReliabilityPolicy.RELIABLE}:
+        return ReliabilityPolicy.RELIABLE
+    return ReliabilityPolicy.BEST_EFFORT
+
+
+def output_namespaces(topics: Sequence[str]) -> list[str]:
+    """Where each image topic's outputs go: beside the picture, as image_pipeline does.
+
+    Pictures that share a namespace would share their outputs; those get them below their own
+    names.
+    """
+    parents = [topic.rsplit("/", 1)[0] for topic in topics]
+    return [
+        parent if parents.count(parent) == 1 else topic
+        for parent, topic in zip(parents, topics, strict=True)
+    ]

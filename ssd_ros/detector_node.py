@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROS 2 node: parameters, lifecycle, cameras, the inference loop."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from ssd_ros import parameters
+from ssd_ros.camera import Camera, Frame, output_namespaces
+from ssd_ros.detector import Detections, Detector, Picture
+from ssd_ros.drawing import annotate
+from ssd_ros.images import BadImage, fill_image
+from ssd_ros.messages import detection_array, diagnostic, label_info
+from ssd_ros.model.weights import WeightsError
+
+QUIET_AFTER = 5.0  # seconds without a picture before the node says so
+LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble
+
+
+class DetectorNode(LifecycleNode):
+    """Detects objects on camera topics.
+
+    Two threads: the executor's stores the newest frame of each camera and answers services; the
+    inference thread takes those frames as one batch, runs the network and publishes. They share
+    the cameras' slots and `_detector`, which is replaced whole and never changed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("detector", **options)
+        for name, row in parameters.PARAMETERS.items():
+            self.declare_parameter(name, row.default, row.descriptor())
+        self._detector: Detector | None = None
+        self._cameras: list[Camera] = []
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._failure = ""
+        self._complained: set[str] = set()
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._timer = self.create_timer(1.0, self._every_second)
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    # --- lifecycle ----------------------------------------------------------------------------
+
+    def autostart(self) -> None:
+        """Configures and activates, where the parameter `autostart` asks for it."""
+        if not self.get_parameter("autostart").value:
+            self.get_logger().info("waiting to be configured and activated (autostart is false)")
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads the model and makes the outputs."""
+        return self._transition("configure", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes to the cameras and starts to detect."""
+        return self._transition("activate", self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leaves the cameras and keeps the model."""
+        return self._transition("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the model and takes the outputs back."""
+        return self._transition("clean up", self._cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state."""
+        return self._transition("shut down", self.stop)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a failed deactivation or activation: back to the start, ready for a retry."""
+        return self._transition("recover", self.stop)
+
+    def stop(self) -> None:
+        """Stops the inference thread and frees everything, from any state."""
+        self._deactivate()
+        self._cleanup()
+
+    def _transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Runs one step; rclpy alone would swallow the reason of a failure."""
+        try:
+            step()
+        except Exception as error:  # whatever it is, the node lives on and says it
+            self._failure = f"cannot {name}: {error}"
+            self.get_logger().error(self._failure)
+            return TransitionCallbackReturn.FAILURE
+        self._failure = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        values = self._values()
+        parameters.check(values)
+        self._detector = self._load(values)
+        topics = [self.resolve_topic_name(topic) for topic in values["image_topics"]]
+        try:
+            for topic, outputs in zip(topics, output_namespaces(topics), strict=True):
+                compressed = values["image_transport"] == "compressed"
+                self._cameras.append(Camera(self, topic, outputs, compressed, self._on_frame))
+        except Exception:
+            self._cleanup()
+            raise
+
+    def _activate(self) -> None:
+        self._publish_label_info()
+        self._complained.clear()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._detect_until_stopped, name="inference")
+        self._thread.start()
+        for camera in self._cameras:
+            camera.subscribe()
+            self.get_logger().info(
+                f"detecting on '{camera.topic}', publishing '{camera.detections.topic_name}'"
+            )
+
+    def _deactivate(self) -> None:
+        for camera in self._cameras:
+            camera.unsubscribe()
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _cleanup(self) -> None:
+        for camera in self._cameras:
+            camera.close()
+        self._cameras.clear()
+        self._detector = None
+
+    # --- parameters ---------------------------------------------------------------------------
+
+    def _values(self) -> dict[str, Any]:
+        return {name: self.get_parameter(name).value for name in parameters.PARAMETERS}
+
+    def _on_parameters(self, changed: Sequence[Parameter]) -> SetParametersResult:
+        """Takes new values together, or refuses them all with the reason."""
+        new = {p.name: p.value for p in changed if p.name in parameters.PARAMETERS}
+        old = self._values()
+        new = {name: value for name, value in new.items() if value != old[name]}
+        try:
+            values = old | new
+            parameters.check(values)
+            if self._detector is not None and new:
+                self._apply(values, new)
+        except (ValueError, RuntimeError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply(self, values: dict[str, Any], new: dict[str, Any]) -> None:
+        """Brings new values into force between two frames."""
+        assert self._detector is not None
+        fixed = [name for name in new if not parameters.PARAMETERS[name].live]
+        if fixed:
+            raise ValueError(
+                f"{', '.join(fixed)} can be set only while the node is unconfigured: "
+                f"'ros2 lifecycle set {self.get_fully_qualified_name()} deactivate', then cleanup"
+            )
+        if "weights" in new or "precision" in new:
+            self._detector = self._load(values)
+        else:
+            self._detector = self._detector.with_limits(
+                parameters.limits(values), parameters.chosen_classes(values)
+            )
+        self._publish_label_info()
+
+    def _load(self, values: dict[str, Any]) -> Detector:
+        if not values["weights"]:
+            raise WeightsError("parameter 'weights' is empty, expected a weights file")
+        start = time.monotonic()
+        detector = Detector(
+            values["weights"],
+            values["device"],
+            values["precision"],
+            parameters.limits(values),
+            parameters.chosen_classes(values),
+        )
+        detector.warm_up(len(values["image_topics"]))
+        self.get_logger().info(
+            f"loaded '{values['weights']}': {len(detector.classes)} classes, {detector.device}, "
+            f"{detector.precision}, ready in {time.monotonic() - start:.1f} s"
+        )
+        return detector
+
+    def _publish_label_info(self) -> None:
+        assert self._detector is not None
+        header = Header(stamp=self.get_clock().now().to_msg())
+        for camera in self._cameras:
+            camera.label_info.publish(
+                label_info(header, self._detector.classes, self._detector.limits.score_threshold)
+            )
+
+    # --- inference thread ---------------------------------------------------------------------
+
+    def _on_frame(self) -> None:
+        with self._wake:
+            self._wake.notify()
+
+    def _detect_until_stopped(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping or any(c.waiting for c in self._cameras))
+                if self._stopping:
+                    return
+            try:
+                self._detect_newest()
+            except Exception as error:  # one batch is lost, never the node
+                if not self.context.ok():
+                    return
+                self._failure = f"detection failed: {error}"
+                self.get_logger().error(self._failure, throttle_duration_sec=LOG_EVERY)
+
+    def _detect_newest(self) -> None:
+        """The newest frame of every camera that has one, as one batch."""
+        detector = self._detector
+        assert detector is not None
+        batch = [(c, *viewed) for c in self._cameras if (viewed := self._newest_picture(c))]
+        found = detector([picture for _, _, picture in batch])
+        for (camera, frame, picture), detections in zip(batch, found, strict=True):
+            self._publish(camera, frame, picture, detections, detector)
+        self._failure = ""
+
+    def _newest_picture(self, camera: Camera) -> tuple[Frame, Picture] | None:
+        frame = camera.take()
+        if frame is None:
+            return None
+        try:
+            return frame, camera.view(frame)
+        except BadImage as error:
+            camera.counts.bad += 1
+            camera.counts.last_bad = str(error)
+            self.get_logger().warning(
+                f"skipped a picture on '{camera.topic}': {error}", throttle_duration_sec=LOG_EVERY
+            )
+            return None
+
+    def _publish(
+        self,
+        camera: Camera,
+        frame: Frame,
+        picture: Picture,
+        detections: Detections,
+        detector: Detector,
+    ) -> None:
+        camera.detections.publish(detection_array(frame.header, detections, detector.classes))
+        camera.counts.processed += 1
+        age = self.get_clock().now() - Time.from_msg(
+            frame.header.stamp, clock_type=self.get_clock().clock_type
+        )
+        camera.counts.latencies.append(age.nanoseconds * 1e-9)
+        if camera.annotated.get_subscription_count():
+            canvas = annotate(picture, detections, detector.classes)
+            camera.annotated.publish(fill_image(Image(header=frame.header), canvas, "bgr8"))
+
+    # --- once a second ------------------------------------------------------------------------
+
+    def _every_second(self) -> None:
+        for camera in self._cameras:
+            camera.adapt()
+            self._complain_if_quiet(camera)
+        message = DiagnosticArray(status=[self._status(), *map(self._camera_status, self._cameras)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _complain_if_quiet(self, camera: Camera) -> None:
+        """Says once why nothing may be coming, and once that it came."""
+        if not self._thread:
+            return
+        quiet = time.monotonic() - camera.quiet_since > QUIET_AFTER
+        if quiet and camera.topic not in self._complained:
+            self._complained.add(camera.topic)
+            self.get_logger().warning(self._why_quiet(camera))
+        elif not quiet and camera.topic in self._complained:
+            self._complained.remove(camera.topic)
+            self.get_logger().info(f"'{camera.topic}': pictures arrive")
+
+    def _why_quiet(self, camera: Camera) -> str:
+        publishers = camera.publishers()
+        if publishers:
+            offers = ", ".join(
+                f"{p.node_name} ({p.qos_profile.reliability.name.lower()})" for p in publishers
+            )
+            return (
+                f"no picture on '{camera.topic}' for {QUIET_AFTER:g} s; published by {offers}, "
+                f"subscribed {camera.reliability.name.lower()}"
+            )
+        kinds = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+        own = {c.annotated.topic_name for c in self._cameras}
+        images = [
+            name
+            for name, types in self.get_topic_names_and_types()
+            if set(types) & set(kinds) and name not in own and name != camera.topic
+        ]
+        return (
+            f"no picture on '{camera.topic}' for {QUIET_AFTER:g} s: nobody publishes it. "
+            f"Image topics that exist: {', '.join(images) or 'none'}"
+        )
+
+    def _status(self) -> DiagnosticStatus:
+        detector, active = self._detector, self._thread is not None
+        state = "detecting" if active else "inactive" if detector else "unconfigured"
+        level = DiagnosticStatus.OK if active else DiagnosticStatus.WARN
+        if self._failure:
+            level, state = DiagnosticStatus.ERROR, self._failure
+        values: dict[str, object] = {"weights": self.get_parameter("weights").value}
+        if detector:
+            values |= {
+                "device": detector.device,
+                "precision": detector.precision,
+                "classes": len(detector.classes),
+            }
+        hardware = detector.device if detector else ""
+        return diagnostic(self.get_fully_qualified_name(), hardware, level, state, values)
+
+    def _camera_status(self, camera: Camera) -> DiagnosticStatus:
+        counts = camera.counts
+        quiet = time.monotonic() - camera.quiet_since
+        level, summary = DiagnosticStatus.OK, f"{counts.processed} pictures processed"
+        if quiet > QUIET_AFTER:
+            level, summary = DiagnosticStatus.WARN, f"no picture for {quiet:.0f} s"
+        elif counts.bad:
+            level, summary = DiagnosticStatus.WARN, f"{counts.bad} bad pictures"
+        values: dict[str, object] = {
+            "received": counts.received,
+            "processed": counts.processed,
+            "superseded": counts.superseded,
+            "bad": counts.bad,
+            "last bad": counts.last_bad,
+        }
+        latencies = list(counts.latencies)
+        if len(latencies) > 1:
+            p95 = statistics.quantiles(latencies, n=20)[-1]
+            values["latency median (ms)"] = f"{1e3 * statistics.median(latencies):.1f}"
+            values["latency p95 (ms)"] = f"{1e3 * p95:.1f}"
+        name = f"{self.get_fully_qualified_name()}: {camera.topic}"
+        return diagnostic(name, "", level, summary, values)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `ros2 run ssd_ros detector`."""
+    rclpy.init(args=arguments)
+    node = DetectorNode()
+    try:
+        node.autostart()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.stop()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

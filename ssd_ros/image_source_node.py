@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes a folder of pictures, a video or a webcam as a camera topic."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from ssd_ros import picture_files
+from ssd_ros.images import as_array, fill_image
+from ssd_ros.parameters import set_bounds
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"))
+
+
+class ImageSource(Node):
+    """A camera made of files: `image_raw`, or `image_raw/compressed`, at a steady rate.
+
+    Raises:
+        ValueError, OSError: a parameter is out of range, or the source cannot be opened.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("image_source", **options)
+        source = str(
+            self._parameter(
+                "source",
+                "",
+                "A folder of pictures, a picture, a video file, a webcam (a number, or "
+                "/dev/videoN), or a stream's address.",
+            )
+        )
+        rate = self._parameter("rate", 30.0, "Pictures a second.", bounds=(0.01, 1000.0))
+        self._loop = self._parameter(
+            "loop", True, "Start again at the end. With false, wait for a subscriber, then end."
+        )
+        transport = self._parameter("transport", "raw", "raw, compressed (JPEG) or both.")
+        self._frame_id = self._parameter("frame_id", "camera", "Optical frame of the pictures.")
+        self._quality = self._parameter(
+            "jpeg_quality", 90, "Of compressed pictures.", bounds=(1, 100)
+        )
+        if transport not in ("raw", "compressed", "both"):
+            raise ValueError(f"transport must be raw, compressed or both, got '{transport}'")
+        self._frames = _frames(source, self._loop)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._raw = self._compressed = None
+        if transport in ("raw", "both"):
+            self._raw = self.create_publisher(
+                Image, "image_raw", QoSProfile(depth=10), qos_overriding_options=overrides
+            )
+        if transport in ("compressed", "both"):
+            self._compressed = self.create_publisher(
+                CompressedImage,
+                "image_raw/compressed",
+                QoSProfile(depth=10),
+                qos_overriding_options=overrides,
+            )
+        self._publishers_in_use = [p for p in (self._raw, self._compressed) if p is not None]
+        self.published = 0
+        self.finished = False
+        self.create_timer(1 / rate, self._publish_next)
+        topics = ", ".join(f"'{p.topic_name}'" for p in self._publishers_in_use)
+        self.get_logger().info(f"publishing '{source}' on {topics} at {rate:g} Hz")
+
+    def deliver(self) -> None:
+        """Waits until reliable subscribers have the last pictures, 5 s at most a topic."""
+        for publisher in self._publishers_in_use:
+            publisher.wait_for_all_acked(Duration(seconds=5))
+        self.get_logger().info(f"published {self.published} pictures, done")
+
+    def _parameter(
+        self, name: str, default: Any, text: str, bounds: tuple[float, float] | None = None
+    ) -> Any:
+        # `source:=0` is a webcam: a number where a string is declared.
+        described = ParameterDescriptor(
+            description=text, read_only=True, dynamic_typing=name == "source"
+        )
+        set_bounds(described, bounds, type(default))
+        return self.declare_parameter(name, default, described).value
+
+    def _publish_next(self) -> None:
+        if not self._loop and not all(p.get_subscription_count() for p in self._publishers_in_use):
+            return  # the only round starts when somebody can see it
+        try:
+            pixels = next(self._frames)
+        except StopIteration:
+            self.finished = True
+            raise ExternalShutdownException from None
+        except ValueError as error:  # one broken file in a folder
+            self.get_logger().warning(str(error))
+            return
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        if self._raw is not None:
+            self._raw.publish(fill_image(Image(header=header), pixels, "bgr8"))
+        if self._compressed is not None:
+            _, jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, self._quality))
+            message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+            message.data = as_array(jpeg)
+            self._compressed.publish(message)
+        self.published += 1
+
+
+def _frames(source: str, loop: bool) -> Iterator[np.ndarray]:
+    """Pictures of a source, BGR uint8 (H, W, 3).
+
+    Raises:
+        ValueError, OSError: the source cannot be opened. Later, from the iterator, ValueError for
+            a single picture that cannot be read.
+    """
+    if not source:
+        raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
+    path = Path(source)
+    if path.is_dir() or path.suffix.lower() in picture_files.SUFFIXES:
+        files = picture_files.find([path])
+        return map(picture_files.read, itertools.cycle(files) if loop else files)
+    if path.suffix.lower() in VIDEO_SUFFIXES and not path.exists():
+        raise FileNotFoundError(f"no such video: '{source}'")
+    capture = _open(source)
+    is_file = path.is_file()
+    return _captured(capture, source, rewind=loop and is_file)
+
+
+def _open(source: str) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if not capture.isOpened():
+        raise OSError(f"source '{source}' cannot be opened: no video, no webcam and no folder")
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a webcam's newest picture, not its oldest
+    return capture
+
+
+def _captured(capture: cv2.VideoCapture, source: str, rewind: bool) -> Iterator[np.ndarray]:
+    while True:
+        got, pixels = capture.read()
+        if not got and rewind:
+            capture.release()
+            capture = _open(source)
+            got, pixels = capture.read()
+        if not got:
+            return
+        yield pixels
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `ros2 run ssd_ros image_source`."""
+    rclpy.init(args=arguments)
+    node = None
+    try:
+        node = ImageSource()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (ValueError, OSError) as error:
+        rclpy.logging.get_logger("image_source").error(str(error))
+        return 1
+    finally:
+        if node is not None:
+            if node.finished:
+                node.deliver()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

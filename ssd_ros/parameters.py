@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node's parameters: one table that declares, checks and documents them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+from ssd_ros.backends import PRECISIONS
+from ssd_ros.model.postprocess import Limits
+
+TRANSPORTS = ("raw", "compressed")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table.
+
+    Attributes:
+        default: its type is the parameter's type.
+        text: what it does, in a sentence or two.
+        allowed: values in words, where there is no numeric range.
+        bounds: smallest and largest number, both allowed.
+        live: whether it can be set while the node is configured.
+    """
+
+    default: Any
+    text: str
+    allowed: str = ""
+    bounds: tuple[float, float] | None = None
+    live: bool = True
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What `ros2 param describe` shows."""
+        described = ParameterDescriptor(
+            description=self.text, additional_constraints=self.constraints
+        )
+        set_bounds(described, self.bounds, type(self.default))
+        return described
+
+    @property
+    def constraints(self) -> str:
+        when = "" if self.live else "Can be set only while the node is unconfigured."
+        return " ".join(filter(None, (self.allowed and f"Values: {self.allowed}.", when)))
+
+
+def set_bounds(
+    described: ParameterDescriptor, bounds: tuple[float, float] | None, kind: type
+) -> None:
+    """Gives a descriptor the range that rclpy then enforces, for a float or an int."""
+    if bounds and kind is float:
+        described.floating_point_range = [
+            FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
+        ]
+    elif bounds:
+        low, high = map(int, bounds)
+        described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+
+
+_LIMITS = Limits()
+
+PARAMETERS: dict[str, Parameter] = {
+    "image_topics": Parameter(
+        ["image_raw"],
+        "Camera topics to detect on, one or several; relative names live in the node's namespace. "
+        "Outputs appear beside each picture.",
+        allowed="topic names, at least one",
+        live=False,
+    ),
+    "image_transport": Parameter(
+        "raw",
+        "raw subscribes to sensor_msgs/Image on each topic, compressed to "
+        "sensor_msgs/CompressedImage on TOPIC/compressed.",
+        allowed=", ".join(TRANSPORTS),
+        live=False,
+    ),
+    "weights": Parameter(
+        "",
+        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict. Setting it "
+        "while the node runs loads and warms up the new model, then swaps between two frames.",
+        allowed="path of a file",
+    ),
+    "device": Parameter(
+        "auto",
+        "Where the network runs; auto takes CUDA where there is a device, else the CPU.",
+        allowed="auto, cpu, cuda, cuda:N",
+        live=False,
+    ),
+    "precision": Parameter(
+        "auto",
+        "Number format of the network; auto is fp16 on CUDA and fp32 on the CPU.",
+        allowed=", ".join(("auto", *PRECISIONS)),
+    ),
+    "score_threshold": Parameter(
+        _LIMITS.score_threshold,
+        "Detections have a score above this.",
+        bounds=(0.0, 1.0),
+    ),
+    "nms_iou_threshold": Parameter(
+        _LIMITS.nms_iou_threshold,
+        "Of two boxes of one class that overlap by more than this intersection over union, only "
+        "the better scored one stays.",
+        bounds=(0.0, 1.0),
+    ),
+    "max_detections": Parameter(
+        _LIMITS.max_detections,
+        "At most so many detections in a picture, the best.",
+        bounds=(1, 8732),
+    ),
+    "classes": Parameter(
+        [""],
+        "Names of the classes to report; an empty name or list means all.",
+        allowed="class names of the weights",
+    ),
+    "autostart": Parameter(
+        True,
+        "Configure and activate at start. With false the node waits for a lifecycle manager.",
+        live=False,
+    ),
+}
+
+
+def check(values: dict[str, Any]) -> None:
+    """Checks what no range in a descriptor can say.
+
+    Raises:
+        ValueError: with the parameter's name, the value got and what was expected.
+    """
+    topics = values["image_topics"]
+    if not topics or not all(topics) or len(set(topics)) != len(topics):
+        raise ValueError(f"image_topics must be different topic names, got {list(topics)}")
+    for name, allowed in (
+        ("image_transport", TRANSPORTS),
+        ("precision", ("auto", *PRECISIONS)),
+    ):
+        if values[name] not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got '{values[name]}'")
+
+
+def limits(values: dict[str, Any]) -> Limits:
+    """The post-processing limits that parameter values ask for."""
+    return Limits(values["score_threshold"], values["nms_iou_threshold"], values["max_detections"])
+
+
+def chosen_classes(values: dict[str, Any]) -> list[str]:
+    """The classes to report; empty for all."""
+    return [name for name in values["classes"] if name]
