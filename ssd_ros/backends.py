@@ -27,7 +27,7 @@ class TorchBackend:
     def __init__(self, model: SSD300, device: str = "auto", precision: str = "auto") -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
-        self._model = model.eval().to(self.device, memory_format=torch.channels_last)
+        self._model = model.eval().to(self.device).to(memory_format=torch.channels_last)
         # Only the parameters: default boxes and normalisation stay exact in float32.
         for parameter in self._model.parameters():
             parameter.data = parameter.data.to(PRECISIONS[self.precision])

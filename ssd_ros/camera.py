@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from rclpy.node import Node
 from rclpy.qos import (
@@ -26,7 +27,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from ssd_ros.detector import Picture
 from ssd_ros.images import picture_from_compressed, picture_from_image
 
-Frame = Image | CompressedImage
+Frame: TypeAlias = "Image | CompressedImage"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

@@ -95,7 +95,7 @@ def picture_from_compressed(message: CompressedImage) -> Picture:
     """
     data = np.frombuffer(message.data, np.uint8)
     try:
-        with PillowImage.open(io.BytesIO(data)) as header:  # reads the header alone
+        with PillowImage.open(io.BytesIO(message.data)) as header:  # reads the header alone
             size, kind = header.size, header.format
     except Exception as error:  # Pillow's plugins raise nearly anything at broken data
         raise BadImage(f"data ({len(data)} bytes) are not a picture: {error}"[:200]) from None
@@ -129,7 +129,7 @@ def fill_image(message: Image, pixels: np.ndarray, encoding: str) -> Image:
 def as_array(data: np.ndarray) -> array.array:
     """Bytes in the one form that rclpy takes over as it is; others it walks element by element."""
     result = array.array("B")
-    result.frombytes(memoryview(data).cast("B"))
+    result.frombytes(data.data.cast("B"))
     return result
 
 
