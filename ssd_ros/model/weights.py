@@ -11,8 +11,8 @@ import argparse
 import json
 import math
 import pickle
+import re
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,19 +118,19 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _load_pytorch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # a name would make torch choose by its suffix
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named:
             raise WeightsError(
-                "is a pickle that holds more than plain tensors and might run code when opened; "
-                "save the state dict alone (torch.save(model.state_dict(), …)). "
-                f"PyTorch says: {_first_sentence(error)}"
+                f"is a pickle that would call {named[1]} and so might run code when opened; save "
+                "the state dict alone: torch.save(model.state_dict(), …)"
             ) from None
-        raise WeightsError(f"is a damaged PyTorch file ({_first_sentence(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(
-            f"is a damaged or truncated PyTorch file ({_first_sentence(error)})"
-        ) from None
+        raise WeightsError("is a damaged PyTorch file, or holds more than tensors") from None
+    except Exception as error:  # the unpickler raises nearly anything at broken data
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise WeightsError(f"is a damaged or truncated PyTorch file ({reason})") from None
     for key in ("model", "state_dict"):  # where training scripts nest it
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -139,12 +139,6 @@ def _load_pytorch(path: Path) -> dict[str, Tensor]:
     ):
         raise WeightsError(f"holds a {type(content).__name__}, expected a state dict of tensors")
     return dict(content)
-
-
-def _first_sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    wanted = [line for line in lines if "WeightsUnpickler error" in line] or lines
-    return wanted[0][:200] if wanted else type(error).__name__
 
 
 def _from_native(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> Weights:

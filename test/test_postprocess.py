@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-processing: its limits, its order, and independence from the batch."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.default_boxes import default_boxes, encode
+from ssd_ros.model.postprocess import Limits, postprocess
+
+DEFAULTS = default_boxes(PAPER_VOC)
+
+
+def outputs(*found: tuple[list[float], int, float], classes: int = 3) -> tuple[Tensor, Tensor]:
+    """What a network would say that sees each (box, class, probability) once."""
+    probabilities = torch.full((1, len(DEFAULTS), classes + 1), 1e-9)
+    probabilities[..., 0] = 1.0
+    offsets = torch.zeros(1, len(DEFAULTS), 4)
+    for i, (box, label, probability) in enumerate(found):
+        probabilities[0, i, 0] = 1 - probability
+        probabilities[0, i, label + 1] = probability
+        offsets[0, i] = encode(torch.tensor(box), DEFAULTS[i])
+    return probabilities.log(), offsets
+
+
+def run(outputs: tuple[Tensor, Tensor], wanted: Tensor | None = None, **limits) -> Tensor:
+    return postprocess(*outputs, DEFAULTS, Limits(**limits), wanted)
+
+
+LEFT, RIGHT = [0.1, 0.1, 0.4, 0.4], [0.6, 0.1, 0.9, 0.4]
+LEFT_AGAIN = [0.11, 0.1, 0.41, 0.4]
+
+
+def test_a_row_is_picture_class_score_and_corners():
+    rows = run(outputs((LEFT, 2, 0.9)))
+    expected = torch.tensor([[0, 2, 0.9, *LEFT]])
+    torch.testing.assert_close(rows, expected, rtol=0, atol=1e-5)
+
+
+def test_detections_come_best_first():
+    rows = run(outputs((LEFT, 0, 0.6), (RIGHT, 1, 0.8)))
+    assert rows[:, 1].tolist() == [1, 0]
+
+
+def test_the_score_must_be_above_the_threshold():
+    found = outputs((LEFT, 0, 0.6), (RIGHT, 0, 0.8))
+    assert len(run(found, score_threshold=0.7)) == 1
+    assert len(run(found, score_threshold=0.9)) == 0
+
+
+def test_overlap_suppresses_within_a_class_only():
+    same = outputs((LEFT, 0, 0.9), (LEFT_AGAIN, 0, 0.8))
+    other = outputs((LEFT, 0, 0.9), (LEFT_AGAIN, 1, 0.8))
+    assert run(same)[:, 2].tolist() == pytest.approx([0.9])
+    assert len(run(other)) == 2
+    overlap = box_iou(torch.tensor([LEFT]), torch.tensor([LEFT_AGAIN])).item()
+    assert len(run(same, nms_iou_threshold=overlap + 0.01)) == 2
+
+
+def test_the_best_max_detections_of_each_picture_stay():
+    one, two = outputs((LEFT, 0, 0.6), (RIGHT, 1, 0.8)), outputs((RIGHT, 2, 0.7))
+    batch = (torch.cat((one[0], two[0])), torch.cat((one[1], two[1])))
+    rows = run(batch, max_detections=1)
+    assert rows[:, :2].tolist() == [[0, 1], [1, 2]]
+
+
+def test_only_the_best_top_k_of_a_class_reach_the_suppression():
+    found = outputs((LEFT, 0, 0.9), (RIGHT, 0, 0.8), (RIGHT, 1, 0.7))
+    assert run(found, top_k=1)[:, 1].tolist() == [0, 1]
+
+
+def test_boxes_are_cut_to_the_picture_and_invisible_ones_dropped():
+    rows = run(outputs(([-0.2, 0.5, 0.3, 1.4], 0, 0.9), ([1.1, 0.1, 1.4, 0.4], 1, 0.8)))
+    torch.testing.assert_close(rows[:, 3:], torch.tensor([[0.0, 0.5, 0.3, 1.0]]))
+
+
+def test_unwanted_classes_are_not_reported():
+    found = outputs((LEFT, 0, 0.9), (RIGHT, 1, 0.8))
+    assert run(found, wanted=torch.tensor([False, True, True]))[:, 1].tolist() == [1]
+
+
+def test_nothing_found_is_an_empty_table():
+    assert run(outputs()).shape == (0, 7)
+
+
+def test_a_picture_has_the_same_detections_anywhere_in_a_batch():
+    generator = torch.Generator().manual_seed(3)
+    scores = 3 * torch.randn(1, len(DEFAULTS), 21, generator=generator)
+    offsets = torch.randn(1, len(DEFAULTS), 4, generator=generator)
+    alone = run((scores, offsets), score_threshold=0.2)
+    batch = run((scores.repeat(7, 1, 1), offsets.repeat(7, 1, 1)), score_threshold=0.2)
+    assert len(alone) > 50
+    for i in range(7):
+        assert torch.equal(batch[batch[:, 0] == i][:, 1:], alone[:, 1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_outputs_are_taken(dtype):
+    scores, offsets = outputs((LEFT, 2, 0.9))
+    rows = run((scores.to(dtype), offsets.to(dtype)))
+    torch.testing.assert_close(rows, torch.tensor([[0, 2, 0.9, *LEFT]]), rtol=0, atol=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_finds_what_the_cpu_finds():
+    generator = torch.Generator().manual_seed(3)
+    scores = 3 * torch.randn(2, len(DEFAULTS), 21, generator=generator)
+    offsets = torch.randn(2, len(DEFAULTS), 4, generator=generator)
+    on_cpu = postprocess(scores, offsets, DEFAULTS, Limits())
+    on_cuda = postprocess(scores.cuda(), offsets.cuda(), DEFAULTS.cuda(), Limits())
+    torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("score_threshold", -0.1),
+        ("score_threshold", float("nan")),
+        ("nms_iou_threshold", 1.5),
+        ("max_detections", 0),
+        ("top_k", 0),
+    ],
+)
+def test_limits_out_of_range_are_refused_by_name_and_value(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
+        Limits(**{name: value})

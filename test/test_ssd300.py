@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network: its shape, its variants, and equality with torchvision's ssd300_vgg16."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection import ssd300_vgg16
+from torchvision.models.detection.image_list import ImageList
+
+from ssd_ros.model import weights
+from ssd_ros.model.config import PAPER_VOC, TORCHVISION
+from ssd_ros.model.default_boxes import default_boxes
+from ssd_ros.model.postprocess import Limits, postprocess
+from ssd_ros.model.ssd300 import SSD300
+
+
+def smooth_picture(seed: int) -> Tensor:
+    """Colours that change slowly, with some noise: uint8 (1, 300, 300, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    colours = F.interpolate(torch.rand(1, 3, 12, 12, generator=generator), 300, mode="bicubic")
+    noise = torch.rand(1, 3, 300, 300, generator=generator)
+    picture = 0.8 * colours.clamp(0, 1) + 0.2 * noise
+    return (255 * picture).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.mark.parametrize("config", [PAPER_VOC, TORCHVISION], ids=["paper", "torchvision"])
+def test_every_default_box_gets_scores_and_offsets(config):
+    model = SSD300(num_classes=3, width=0.125, config=config).eval()
+    with torch.inference_mode():
+        maps = model.features(torch.rand(2, 3, 300, 300))
+        scores, offsets = model(torch.rand(2, 3, 300, 300))
+    assert [tuple(m.shape[-2:]) for m in maps] == [(s, s) for s in (38, 19, 10, 5, 3, 1)]
+    assert scores.shape == (2, 8732, 4)
+    assert offsets.shape == (2, 8732, 4)
+    assert model.defaults.shape == (8732, 4)
+
+
+def test_width_scales_the_channels_and_one_is_vgg16():
+    def parameters(width: float) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in SSD300(20, width).parameters())
+
+    assert parameters(1.0) == 26_285_486  # torchvision's ssd300_vgg16 with 21 outputs
+    assert parameters(0.25) < parameters(1.0) / 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [({"num_classes": 0}, "num_classes"), ({"width": 0.0}, "width")]
+)
+def test_a_network_that_cannot_be_is_refused_by_name(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        SSD300(**{"num_classes": 2, **arguments})
+
+
+def test_gradients_reach_every_parameter():
+    model = SSD300(num_classes=2, width=0.125)
+    scores, offsets = model(torch.rand(1, 3, 300, 300))
+    (scores.square().mean() + offsets.square().mean()).backward()
+    silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def torchvision_model(seed: int, outputs: int, **limits: float):
+    torch.manual_seed(seed)
+    return ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs, **limits).eval()
+
+
+@pytest.mark.parametrize("outputs", [21, 91])
+@pytest.mark.parametrize("seed", range(5))
+def test_outputs_and_detections_equal_torchvision(seed, outputs, tmp_path):
+    theirs = torchvision_model(
+        seed, outputs, score_thresh=0.01, nms_thresh=0.45, topk_candidates=400,
+        detections_per_img=400,
+    )  # fmt: skip
+    file = tmp_path / "theirs.pth"
+    torch.save(theirs.state_dict(), file)
+    ours = weights.read(file).model()  # refuses a tensor too many or too few
+    picture = smooth_picture(seed)
+    as_torchvision = [picture[0].permute(2, 0, 1) / 255]
+
+    with torch.inference_mode():
+        images: ImageList = theirs.transform(as_torchvision)[0]
+        heads = theirs.head(list(theirs.backbone(images.tensors).values()))
+        # In torchvision's memory layout, where sums are equal to the last bit. In others the last
+        # digits differ, and of a random network's many near ties another one may win.
+        network_input = ours.normalise(picture).contiguous()
+        assert torch.equal(network_input, images.tensors)
+        scores, offsets = ours(network_input)
+        channels_last = ours(ours.normalise(picture))
+        expected = theirs(as_torchvision)[0]
+        best = postprocess(scores, offsets, ours.defaults, Limits(0.01, 0.45, 200, 400))
+
+    probabilities = heads["cls_logits"].softmax(-1)
+    for our_scores, our_offsets in ((scores, offsets), channels_last):
+        torch.testing.assert_close(our_scores.softmax(-1), probabilities, rtol=0, atol=1e-4)
+        torch.testing.assert_close(our_offsets, heads["bbox_regression"], rtol=0, atol=1e-4)
+
+    # torchvision also returns boxes without area, of objects wholly outside the picture.
+    sides = expected["boxes"][:, 2:] - expected["boxes"][:, :2]
+    seen = (sides > 0).all(dim=1)
+    assert_same_detections(best, {key: value[seen][:200] for key, value in expected.items()})
+
+
+def assert_same_detections(rows: Tensor, expected: dict[str, Tensor]) -> None:
+    """Equal as sets: each has its one partner. Boxes within 0.01 px, scores within 1e-5."""
+    assert len(rows) == len(expected["scores"]) > 0
+    for label in expected["labels"].unique():
+        ours, theirs = rows[rows[:, 1] + 1 == label], expected["labels"] == label
+        assert len(ours) == theirs.sum()
+        boxes = torch.cdist(300 * ours[:, 3:], expected["boxes"][theirs], p=torch.inf)
+        scores = (ours[:, 2:3] - expected["scores"][theirs]).abs()
+        partners = (boxes < 0.01) & (scores < 1e-5)
+        assert partners.any(0).all()
+        assert partners.any(1).all()
+
+
+def test_default_boxes_equal_torchvision():
+    generator = torchvision_model(0, 2).anchor_generator
+    images = ImageList(torch.zeros(1, 3, 300, 300), [(300, 300)])
+    maps = [torch.zeros(1, 1, side, side) for side in (38, 19, 10, 5, 3, 1)]
+    expected = generator(images, maps)[0]
+    ours = default_boxes(TORCHVISION) * 300
+    corners = torch.cat((ours[:, :2] - ours[:, 2:] / 2, ours[:, :2] + ours[:, 2:] / 2), dim=1)
+    torch.testing.assert_close(corners, expected, rtol=0, atol=1e-4)
