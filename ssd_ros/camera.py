@@ -27,6 +27,11 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from ssd_ros.detector import Picture
 from ssd_ros.images import picture_from_compressed, picture_from_image
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 Frame: TypeAlias = "Image | CompressedImage"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -98,7 +103,11 @@ class Camera:
             self._node.destroy_publisher(publisher)
 
     def adapt(self) -> None:
-        """Subscribes anew where the publishers now ask for another reliability."""
+        """Subscribes anew where the publishers now ask for another reliability.
+
+        Reliable is the state in which it waits: a publisher that offers it is then heard from its
+        first picture on, and one that does not could not have been heard by a change of mind.
+        """
         if self._subscription is None:
             return
         wanted = self._wanted_reliability(self.reliability)
@@ -155,10 +164,12 @@ class Camera:
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
             ),
+            # A publisher that offers less is no trouble to warn of: `adapt` follows it.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
     def _wanted_reliability(
-        self, otherwise: ReliabilityPolicy = ReliabilityPolicy.BEST_EFFORT
+        self, otherwise: ReliabilityPolicy = ReliabilityPolicy.RELIABLE
     ) -> ReliabilityPolicy:
         if self._reliability != "auto":
             return ReliabilityPolicy[self._reliability.upper()]

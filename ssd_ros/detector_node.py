@@ -28,6 +28,7 @@ from ssd_ros.messages import detection_array, diagnostic, label_info
 from ssd_ros.model.weights import WeightsError
 
 QUIET_AFTER = 5.0  # seconds without a picture before the node says so
+ADAPT_EVERY = 0.2  # seconds between two looks at who publishes the pictures
 LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble
 
 
@@ -51,7 +52,8 @@ class DetectorNode(LifecycleNode):
         self._failure = ""
         self._complained: set[str] = set()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = self.create_timer(1.0, self._every_second)
+        self.create_timer(1.0, self._every_second)
+        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     # --- lifecycle ----------------------------------------------------------------------------
@@ -268,11 +270,14 @@ class DetectorNode(LifecycleNode):
             canvas = annotate(picture, detections, detector.classes)
             camera.annotated.publish(fill_image(Image(header=frame.header), canvas, "bgr8"))
 
-    # --- once a second ------------------------------------------------------------------------
+    # --- timers -------------------------------------------------------------------------------
+
+    def _adapt_to_publishers(self) -> None:
+        for camera in self._cameras:
+            camera.adapt()
 
     def _every_second(self) -> None:
         for camera in self._cameras:
-            camera.adapt()
             self._complain_if_quiet(camera)
         message = DiagnosticArray(status=[self._status(), *map(self._camera_status, self._cameras)])
         message.header.stamp = self.get_clock().now().to_msg()
