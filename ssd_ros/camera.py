@@ -105,8 +105,8 @@ class Camera:
     def adapt(self) -> None:
         """Subscribes anew where the publishers now ask for another reliability.
 
-        Reliable is the state in which it waits: a publisher that offers it is then heard from its
-        first picture on, and one that does not could not have been heard by a change of mind.
+        Until there is a publisher the subscription is reliable: one that offers it is then heard
+        from its first picture on. One that does not is followed here.
         """
         if self._subscription is None:
             return
