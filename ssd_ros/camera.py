@@ -70,7 +70,7 @@ class Camera:
         self._newest: Frame | None = None
         self.topic = f"{topic}/compressed" if compressed else topic
         self.counts = Counts()
-        self.quiet_since = time.monotonic()
+        self._quiet_since = time.monotonic()
         self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
         self.annotated = node.create_publisher(Image, f"{outputs}/detections_image", 1)
         self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
@@ -86,7 +86,7 @@ class Camera:
 
     def subscribe(self) -> None:
         """Starts to receive."""
-        self.quiet_since = time.monotonic()
+        self._quiet_since = time.monotonic()
         self._subscribe(self._wanted_reliability())
 
     def unsubscribe(self) -> None:
@@ -129,6 +129,11 @@ class Camera:
         return self._node.get_publishers_info_by_topic(self.topic)
 
     @property
+    def quiet_for(self) -> float:
+        """Seconds since the last picture came, or since it could have come."""
+        return time.monotonic() - self._quiet_since
+
+    @property
     def waiting(self) -> bool:
         """Whether a frame waits to be taken."""
         return self._newest is not None
@@ -152,7 +157,7 @@ class Camera:
             self.counts.received += 1
             self.counts.superseded += self._newest is not None
             self._newest = frame
-        self.quiet_since = time.monotonic()
+        self._quiet_since = time.monotonic()
         self._arrived()
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:

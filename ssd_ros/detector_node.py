@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -19,15 +18,14 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ssd_ros import parameters
+from ssd_ros import diagnostics, parameters
 from ssd_ros.camera import Camera, Frame, output_namespaces
 from ssd_ros.detector import Detections, Detector, Picture
 from ssd_ros.drawing import annotate
 from ssd_ros.images import BadImage, fill_image
-from ssd_ros.messages import detection_array, diagnostic, label_info
+from ssd_ros.messages import detection_array, label_info
 from ssd_ros.model.weights import WeightsError
 
-QUIET_AFTER = 5.0  # seconds without a picture before the node says so
 ADAPT_EVERY = 0.2  # seconds between two looks at who publishes the pictures
 LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble
 
@@ -86,7 +84,7 @@ class DetectorNode(LifecycleNode):
         return self._transition("shut down", self.stop)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a failed deactivation or activation: back to the start, ready for a retry."""
+        """Back to the start, ready for a retry."""
         return self._transition("recover", self.stop)
 
     def stop(self) -> None:
@@ -124,8 +122,13 @@ class DetectorNode(LifecycleNode):
         self._stopping = False
         self._thread = threading.Thread(target=self._detect_until_stopped, name="inference")
         self._thread.start()
+        try:
+            for camera in self._cameras:
+                camera.subscribe()
+        except Exception:
+            self._deactivate()
+            raise
         for camera in self._cameras:
-            camera.subscribe()
             self.get_logger().info(
                 f"detecting on '{camera.topic}', publishing '{camera.detections.topic_name}'"
             )
@@ -279,82 +282,35 @@ class DetectorNode(LifecycleNode):
     def _every_second(self) -> None:
         for camera in self._cameras:
             self._complain_if_quiet(camera)
-        message = DiagnosticArray(status=[self._status(), *map(self._camera_status, self._cameras)])
+        name = self.get_fully_qualified_name()
+        weights = self.get_parameter("weights").value
+        message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [
+            diagnostics.node_status(
+                name, weights, self._detector, self._thread is not None, self._failure
+            ),
+            *(diagnostics.camera_status(name, camera) for camera in self._cameras),
+        ]
         self._diagnostics.publish(message)
 
     def _complain_if_quiet(self, camera: Camera) -> None:
         """Says once why nothing may be coming, and once that it came."""
         if not self._thread:
             return
-        quiet = time.monotonic() - camera.quiet_since > QUIET_AFTER
+        quiet = camera.quiet_for > diagnostics.QUIET_AFTER
         if quiet and camera.topic not in self._complained:
             self._complained.add(camera.topic)
-            self.get_logger().warning(self._why_quiet(camera))
+            self.get_logger().warning(diagnostics.why_quiet(camera, self._other_image_topics()))
         elif not quiet and camera.topic in self._complained:
             self._complained.remove(camera.topic)
             self.get_logger().info(f"'{camera.topic}': pictures arrive")
 
-    def _why_quiet(self, camera: Camera) -> str:
-        publishers = camera.publishers()
-        if publishers:
-            offers = ", ".join(
-                f"{p.node_name} ({p.qos_profile.reliability.name.lower()})" for p in publishers
-            )
-            return (
-                f"no picture on '{camera.topic}' for {QUIET_AFTER:g} s; published by {offers}, "
-                f"subscribed {camera.reliability.name.lower()}"
-            )
-        kinds = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-        own = {c.annotated.topic_name for c in self._cameras}
-        images = [
-            name
-            for name, types in self.get_topic_names_and_types()
-            if set(types) & set(kinds) and name not in own and name != camera.topic
-        ]
-        return (
-            f"no picture on '{camera.topic}' for {QUIET_AFTER:g} s: nobody publishes it. "
-            f"Image topics that exist: {', '.join(images) or 'none'}"
-        )
-
-    def _status(self) -> DiagnosticStatus:
-        detector, active = self._detector, self._thread is not None
-        state = "detecting" if active else "inactive" if detector else "unconfigured"
-        level = DiagnosticStatus.OK if active else DiagnosticStatus.WARN
-        if self._failure:
-            level, state = DiagnosticStatus.ERROR, self._failure
-        values: dict[str, object] = {"weights": self.get_parameter("weights").value}
-        if detector:
-            values |= {
-                "device": detector.device,
-                "precision": detector.precision,
-                "classes": len(detector.classes),
-            }
-        hardware = detector.device if detector else ""
-        return diagnostic(self.get_fully_qualified_name(), hardware, level, state, values)
-
-    def _camera_status(self, camera: Camera) -> DiagnosticStatus:
-        counts = camera.counts
-        quiet = time.monotonic() - camera.quiet_since
-        level, summary = DiagnosticStatus.OK, f"{counts.processed} pictures processed"
-        if quiet > QUIET_AFTER:
-            level, summary = DiagnosticStatus.WARN, f"no picture for {quiet:.0f} s"
-        elif counts.bad:
-            level, summary = DiagnosticStatus.WARN, f"{counts.bad} bad pictures"
-        values: dict[str, object] = {
-            "received": counts.received,
-            "processed": counts.processed,
-            "superseded": counts.superseded,
-            "bad": counts.bad,
-            "last bad": counts.last_bad,
-        }
-        latencies = list(counts.latencies)
-        if len(latencies) > 1:
-            p95 = statistics.quantiles(latencies, n=20)[-1]
-            values["latency median (ms)"] = f"{1e3 * statistics.median(latencies):.1f}"
-            values["latency p95 (ms)"] = f"{1e3 * p95:.1f}"
-        name = f"{self.get_fully_qualified_name()}: {camera.topic}"
-        return diagnostic(name, "", level, summary, values)
+    def _other_image_topics(self) -> list[str]:
+        kinds = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+        own = {name for c in self._cameras for name in (c.topic, c.annotated.topic_name)}
+        topics = self.get_topic_names_and_types()
+        return [name for name, types in topics if kinds & set(types) and name not in own]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections and reports as ROS messages: pure functions, no node."""
+"""Detections as ROS messages: pure functions, no node."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -66,16 +65,3 @@ def label_info(header: Header, classes: Sequence[str], threshold: float) -> Labe
     """The class table: numbers as in `Detections.labels`, and the score threshold in force."""
     table = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(classes)]
     return LabelInfo(header=header, class_map=table, threshold=threshold)
-
-
-def diagnostic(
-    name: str, hardware_id: str, level: bytes, summary: str, values: Mapping[str, object]
-) -> DiagnosticStatus:
-    """One line of /diagnostics with its values."""
-    return DiagnosticStatus(
-        name=name,
-        hardware_id=hardware_id,
-        level=level,
-        message=summary,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-    )

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ssd_ros import atomic
-from ssd_ros.model import labels
+from ssd_ros.model import foreign
 from ssd_ros.model.config import TORCHVISION, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.ssd300 import SSD300
@@ -87,10 +87,17 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
             weights = _from_native(tensors, metadata)
             if classes is not None:
                 weights = replace(weights, classes=_class_names(list(classes)))
+        elif foreign.is_torchvision(tensors):
+            tensors, names = foreign.from_torchvision(tensors, classes)
+            weights = Weights(tensors, _class_names(names), TORCHVISION)
         else:
-            weights = _from_torchvision(tensors, classes)
+            raise WeightsError(
+                "is of another network: it holds neither ssd_ros metadata nor the tensors of "
+                "torchvision's ssd300_vgg16, but "
+                + (_some(sorted(tensors)) if tensors else "no tensor")
+            )
         _check_tensors(weights)
-    except WeightsError as error:
+    except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
     return weights
 
@@ -216,55 +223,6 @@ def _some(keys: Sequence[str]) -> str:
     shown = ", ".join(f"'{key}'" for key in keys[:3])
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return f"tensor{'s' if len(keys) > 1 else ''} {shown}{more}"
-
-
-# --- torchvision's ssd300_vgg16 ---------------------------------------------------------------
-
-_TORCHVISION_LAYERS = {
-    **{f"conv1.{i}": f"backbone.features.{n}" for i, n in ((1, 0), (2, 2))},
-    **{f"conv2.{i}": f"backbone.features.{n}" for i, n in ((1, 5), (2, 7))},
-    **{f"conv3.{i}": f"backbone.features.{n}" for i, n in ((1, 10), (2, 12), (3, 14))},
-    **{f"conv4.{i}": f"backbone.features.{n}" for i, n in ((1, 17), (2, 19), (3, 21))},
-    **{f"conv5.{i}": f"backbone.extra.0.{n}" for i, n in ((1, 1), (2, 3), (3, 5))},
-    "conv6.0": "backbone.extra.0.7.1",
-    "conv7.0": "backbone.extra.0.7.3",
-    **{f"conv{8 + k}.{i}": f"backbone.extra.{1 + k}.{2 * i - 2}" for k in range(4) for i in (1, 2)},
-    **{f"scores.{k}": f"head.classification_head.module_list.{k}" for k in range(6)},
-    **{f"offsets.{k}": f"head.regression_head.module_list.{k}" for k in range(6)},
-}
-_TORCHVISION_KEYS = {
-    "norm4.scale": "backbone.scale_weight",
-    **{
-        f"{ours}.{part}": f"{theirs}.{part}"
-        for ours, theirs in _TORCHVISION_LAYERS.items()
-        for part in ("weight", "bias")
-    },
-}
-
-
-def _from_torchvision(found: dict[str, Tensor], classes: Sequence[str] | None) -> Weights:
-    theirs = _TORCHVISION_KEYS["scores.0.bias"]
-    if theirs not in found:
-        raise WeightsError(
-            "is of another network: it holds neither ssd_ros metadata nor the tensors of "
-            f"torchvision's ssd300_vgg16 (found {_some(sorted(found)) if found else 'no tensor'})"
-        )
-    outputs = found[theirs].numel() // TORCHVISION.boxes_per_cell[0]
-    if classes is None:
-        classes = {21: labels.VOC, 91: labels.COCO}.get(outputs)
-        if classes is None:
-            raise WeightsError(
-                f"has {outputs - 1} classes and no names for them; convert it: python -m "
-                "ssd_ros.model.weights convert SRC DST --classes NAME NAME …"
-            )
-    if len(classes) != outputs - 1:
-        raise WeightsError(
-            f"has {outputs - 1} classes besides the background, got {len(classes)} names: "
-            + ", ".join(classes)
-        )
-    to_ours = {theirs: ours for ours, theirs in _TORCHVISION_KEYS.items()}
-    tensors = {to_ours.get(key, key): tensor for key, tensor in found.items()}
-    return Weights(tensors, _class_names(list(classes)), TORCHVISION)
 
 
 # --- writing ----------------------------------------------------------------------------------
