@@ -31,7 +31,9 @@ TEXTS = ("image_transport", "weights", "device", "precision")
 
 def generate_launch_description() -> LaunchDescription:
     arguments = [
-        DeclareLaunchArgument(name, default_value="", description=f"{text} (parameter file's)")
+        DeclareLaunchArgument(
+            name, default_value="", description=f"{text}; left empty: as in params_file"
+        )
         for name, text in PARAMETERS.items()
     ]
     arguments += [

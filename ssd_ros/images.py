@@ -39,6 +39,7 @@ _CONVERTED = {
     **dict.fromkeys(("bgr16", "rgb16"), 6),
     **dict.fromkeys(("bgra16", "rgba16"), 8),
 }
+_OLD_NAMES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}  # cv_bridge does not know the new ones
 # Frames are taken as they lie in the sensor; image_transport does not turn them either.
 _DECODE = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _DECODE_REDUCED = {
@@ -139,7 +140,7 @@ def _to_bgr(message: Image, row_bytes: int) -> np.ndarray:
         header=message.header,
         height=message.height,
         width=message.width,
-        encoding=message.encoding,
+        encoding=_OLD_NAMES.get(message.encoding, message.encoding),
         is_bigendian=1 if message.is_bigendian else 0,
         step=row_bytes,
     )
