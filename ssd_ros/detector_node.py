@@ -18,7 +18,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ssd_ros import diagnostics, parameters
+from ssd_ros import diagnostics, memory, parameters
 from ssd_ros.camera import Camera, Frame, output_namespaces
 from ssd_ros.detector import Detections, Detector, Picture
 from ssd_ros.drawing import annotate
@@ -315,6 +315,7 @@ class DetectorNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `ros2 run ssd_ros detector`."""
+    memory.keep_for_pictures()
     rclpy.init(args=arguments)
     node = DetectorNode()
     try:

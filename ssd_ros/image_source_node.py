@@ -20,7 +20,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from ssd_ros import picture_files
+from ssd_ros import memory, picture_files
 from ssd_ros.images import as_array, fill_image
 from ssd_ros.parameters import set_bounds
 
@@ -156,6 +156,7 @@ def _captured(capture: cv2.VideoCapture, source: str, rewind: bool) -> Iterator[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run ssd_ros image_source`."""
+    memory.keep_for_pictures()
     rclpy.init(args=arguments)
     node = None
     try:

