@@ -62,20 +62,9 @@ class Camera:
     def __init__(
         self, node: Node, topic: str, outputs: str, compressed: bool, arrived: Callable[[], None]
     ) -> None:
-        self._node = node
-        self._compressed = compressed
-        self._arrived = arrived
-        self._subscription: Subscription | None = None
-        self._lock = threading.Lock()
-        self._newest: Frame | None = None
-        self.topic = f"{topic}/compressed" if compressed else topic
-        self.counts = Counts()
-        self._quiet_since = time.monotonic()
-        self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
-        self.annotated = node.create_publisher(Image, f"{outputs}/detections_image", 1)
-        self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
+        topic = f"{topic}/compressed" if compressed else topic
         # The standard parameter, with a default that the standard does not know: adapt.
-        override = f"qos_overrides.{self.topic}.subscription.reliability"
+        override = f"qos_overrides.{topic}.subscription.reliability"
         if not node.has_parameter(override):
             node.declare_parameter(override, "auto")
         self._reliability = str(node.get_parameter(override).value)
@@ -83,6 +72,19 @@ class Camera:
             raise ValueError(
                 f"{override} must be auto, reliable or best_effort, got '{self._reliability}'"
             )
+
+        self._node = node
+        self._compressed = compressed
+        self._arrived = arrived
+        self._subscription: Subscription | None = None
+        self._lock = threading.Lock()
+        self._newest: Frame | None = None
+        self.topic = topic
+        self.counts = Counts()
+        self._quiet_since = time.monotonic()
+        self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
+        self.annotated = node.create_publisher(Image, f"{outputs}/detections_image", 1)
+        self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
 
     def subscribe(self) -> None:
         """Starts to receive."""
@@ -197,8 +199,10 @@ def output_namespaces(topics: Sequence[str]) -> list[str]:
     Pictures that share a namespace would share their outputs; those get them below their own
     names.
     """
-    parents = [topic.rsplit("/", 1)[0] for topic in topics]
-    return [
-        parent if parents.count(parent) == 1 else topic
-        for parent, topic in zip(parents, topics, strict=True)
-    ]
+    spaces = [topic.rsplit("/", 1)[0] for topic in topics]
+    while len(set(spaces)) < len(spaces):
+        spaces = [
+            topic if spaces.count(space) > 1 else space
+            for topic, space in zip(topics, spaces, strict=True)
+        ]
+    return spaces

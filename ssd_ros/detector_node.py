@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ssd_ros import diagnostics, memory, parameters
+from ssd_ros import diagnostics, parameters, process
 from ssd_ros.camera import Camera, Frame, output_namespaces
 from ssd_ros.detector import Detections, Detector, Picture
 from ssd_ros.drawing import annotate
@@ -56,7 +55,7 @@ class DetectorNode(LifecycleNode):
 
     # --- lifecycle ----------------------------------------------------------------------------
 
-    def autostart(self) -> None:
+    def start(self) -> None:
         """Configures and activates, where the parameter `autostart` asks for it."""
         if not self.get_parameter("autostart").value:
             self.get_logger().info("waiting to be configured and activated (autostart is false)")
@@ -81,13 +80,13 @@ class DetectorNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """From any state."""
-        return self._transition("shut down", self.stop)
+        return self._transition("shut down", self.close)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to the start, ready for a retry."""
-        return self._transition("recover", self.stop)
+        return self._transition("recover", self.close)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stops the inference thread and frees everything, from any state."""
         self._deactivate()
         self._cleanup()
@@ -313,21 +312,10 @@ class DetectorNode(LifecycleNode):
         return [name for name, types in topics if kinds & set(types) and name not in own]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run ssd_ros detector`."""
-    memory.keep_for_pictures()
-    rclpy.init(args=arguments)
-    node = DetectorNode()
-    try:
-        node.autostart()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.stop()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    return process.run("detector", DetectorNode, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
@@ -20,7 +20,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from ssd_ros import memory, picture_files
+from ssd_ros import picture_files, process
 from ssd_ros.images import as_array, fill_image
 from ssd_ros.parameters import set_bounds
 
@@ -71,13 +71,19 @@ class ImageSource(Node):
             )
         self._publishers_in_use = [p for p in (self._raw, self._compressed) if p is not None]
         self.published = 0
-        self.finished = False
-        self.create_timer(1 / rate, self._publish_next)
+        self._finished = False
+        self._period = 1 / rate
         topics = ", ".join(f"'{p.topic_name}'" for p in self._publishers_in_use)
         self.get_logger().info(f"publishing '{source}' on {topics} at {rate:g} Hz")
 
-    def deliver(self) -> None:
-        """Waits until reliable subscribers have the last pictures, 5 s at most a topic."""
+    def start(self) -> None:
+        """Publishes from now on."""
+        self.create_timer(self._period, self._publish_next)
+
+    def close(self) -> None:
+        """At the end of the source, waits until reliable subscribers have the last pictures."""
+        if not self._finished:
+            return
         for publisher in self._publishers_in_use:
             publisher.wait_for_all_acked(Duration(seconds=5))
         self.get_logger().info(f"published {self.published} pictures, done")
@@ -98,7 +104,7 @@ class ImageSource(Node):
         try:
             pixels = next(self._frames)
         except StopIteration:
-            self.finished = True
+            self._finished = True
             raise ExternalShutdownException from None
         except ValueError as error:  # one broken file in a folder
             self.get_logger().warning(str(error))
@@ -156,25 +162,8 @@ def _captured(capture: cv2.VideoCapture, source: str, rewind: bool) -> Iterator[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run ssd_ros image_source`."""
-    memory.keep_for_pictures()
-    rclpy.init(args=arguments)
-    node = None
-    try:
-        node = ImageSource()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (ValueError, OSError) as error:
-        rclpy.logging.get_logger("image_source").error(str(error))
-        return 1
-    finally:
-        if node is not None:
-            if node.finished:
-                node.deliver()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return process.run("image_source", ImageSource, arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node as a process of its own: made, spun, ended, with an exit code that tells how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+
+from ssd_ros import memory
+
+
+class ProcessNode(Protocol):
+    """An rclpy node that a process can be made of."""
+
+    def start(self) -> None:
+        """Begins its work; called once, before it is spun."""
+
+    def close(self) -> None:
+        """Ends its work; called once, also after a failure."""
+
+    def destroy_node(self) -> None: ...
+
+
+def run(name: str, make: Callable[[], ProcessNode], arguments: Sequence[str] | None) -> int:
+    """Runs a node until it ends itself or a signal ends it.
+
+    Returns:
+        0, or 1 where the node could not be made of its parameters; the log says why.
+    """
+    memory.keep_for_pictures()
+    rclpy.init(args=arguments)
+    node = None
+    try:
+        node = make()
+        node.start()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception as error:
+        if rclpy.ok():  # else a signal ended the context in the middle of something
+            if node is not None or not isinstance(error, (ParameterException, ValueError, OSError)):
+                raise
+            rclpy.logging.get_logger(name).error(str(error))
+            return 1
+    finally:
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
