@@ -13,7 +13,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -157,7 +156,8 @@ class DetectorNode(LifecycleNode):
         """Takes new values together, or refuses them all with the reason."""
         new = {p.name: p.value for p in changed if p.name in parameters.PARAMETERS}
         old = self._values()
-        new = {name: value for name, value in new.items() if value != old[name]}
+        # A weights file is loaded again under its old name: it may have been trained anew.
+        new = {name: v for name, v in new.items() if v != old[name] or name == "weights"}
         try:
             values = old | new
             parameters.check(values)
@@ -264,10 +264,9 @@ class DetectorNode(LifecycleNode):
     ) -> None:
         camera.detections.publish(detection_array(frame.header, detections, detector.classes))
         camera.counts.processed += 1
-        age = self.get_clock().now() - Time.from_msg(
-            frame.header.stamp, clock_type=self.get_clock().clock_type
-        )
-        camera.counts.latencies.append(age.nanoseconds * 1e-9)
+        stamp = frame.header.stamp  # not through rclpy's Time, which refuses what a frame can carry
+        age = self.get_clock().now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
+        camera.counts.latencies.append(age * 1e-9)
         if camera.annotated.get_subscription_count():
             canvas = annotate(picture, detections, detector.classes)
             camera.annotated.publish(fill_image(Image(header=frame.header), canvas, "bgr8"))

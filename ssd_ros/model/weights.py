@@ -80,7 +80,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
         WeightsError: the file is missing, damaged, of another network, holds tensors that are
             missing, misshapen or not finite, or would run code.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         tensors, metadata = _load(path)
         if "format" in metadata:
