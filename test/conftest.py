@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment of all tests: a ROS domain of their own, and the fixtures where ROS 2 is."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+PROFILE = str(Path(__file__).parents[1] / "config" / "fastdds.xml")
+
+# Read by rclpy and Fast DDS at their start, and by the processes that the tests start.
+ENVIRONMENT = {
+    "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    "FASTRTPS_DEFAULT_PROFILES_FILE": PROFILE,
+    "FASTDDS_DEFAULT_PROFILES_FILE": PROFILE,
+}
+if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
+    ENVIRONMENT["ROS_LOCALHOST_ONLY"] = "1"
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+
+if importlib.util.find_spec("rclpy"):
+    from ros_graph import (  # noqa: F401 - fixtures
+        graph,
+        other_weights,
+        picture_folder,
+        pictures,
+        rclpy_started,
+        weights,
+    )

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A corner of the ROS graph for each test: real nodes and processes, and one to watch them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from ssd_ros import picture_files
+from ssd_ros.detector_node import DetectorNode
+from ssd_ros.images import as_array, fill_image
+from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.ssd300 import SSD300
+from ssd_ros.model.weights import Weights, write
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ("cube", "ball", "cone")
+OTHER_CLASSES = ("apple", "pear")
+PATIENCE = 30.0  # seconds; a machine under load is slow, a broken behaviour never comes
+Stamp = tuple[int, int, str]
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+    """The condition's value as soon as it is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout:g} s for {what}")
+        time.sleep(0.01)
+    return value
+
+
+def stamp_of(header: Header) -> Stamp:
+    """What tells one frame from all others."""
+    return header.stamp.sec, header.stamp.nanosec, header.frame_id
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line of /diagnostics."""
+
+    level: bytes
+    summary: str
+    values: dict[str, str]
+
+    def count(self, name: str) -> int:
+        return int(self.values[name])
+
+
+class Process:
+    """A process and what it says."""
+
+    def __init__(self, command: Sequence[str], log: Path, **options: Any) -> None:
+        self._log = log
+        with log.open("wb") as file:
+            self._popen = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, **options
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def exit_code(self, timeout: float = PATIENCE) -> int:
+        """Waits for the end; a process that does not end is killed, and the test fails."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+            pytest.fail(f"process did not end within {timeout:g} s; its log:\n{self.log}")
+
+
+class Graph:
+    """One test's namespace, with a node that watches it; ends whatever was started in it."""
+
+    def __init__(self, namespace: str, folder: Path) -> None:
+        self.namespace = namespace
+        self.diagnostics: dict[str, Status] = {}
+        self.diagnostics_heard = 0
+        self.node = Node("watcher", namespace=namespace)
+        self._folder = folder
+        self._processes: list[Process] = []
+        self._started = contextlib.ExitStack()
+        self._started.callback(self.node.destroy_node)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, 10)
+        self._spin(self.node)
+
+    def name(self, relative: str) -> str:
+        return f"{self.namespace}/{relative}"
+
+    def start_detector(self, parameters: Mapping[str, Any]) -> DetectorNode:
+        """A detector in this process, run as in one of its own."""
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        node = DetectorNode(namespace=self.namespace, parameter_overrides=overrides)
+        self._started.callback(node.destroy_node)
+        self._started.callback(node.close)
+        node.start()
+        self._spin(node)
+        return node
+
+    def start_process(
+        self, module: str, parameters: Mapping[str, Any], namespace: str | None = None
+    ) -> Process:
+        """A node as `ros2 run` starts it, in the test's namespace or in another."""
+        command = [sys.executable, "-m", module, "--ros-args"]
+        command += ["-r", f"__ns:={namespace or self.namespace}"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={json.dumps(value)}"]
+        return self.start_command(command, cwd=ROOT)
+
+    def start_command(self, command: Sequence[str], **options: Any) -> Process:
+        """Any process, ended with the test; options as of subprocess.Popen."""
+        log = self._folder / f"{len(self._processes)}.log"
+        self._processes.append(Process(command, log, **options))
+        return self._processes[-1]
+
+    def hear(self, kind: type[T], topic: str, qos: QoSProfile | int = 10) -> list[T]:
+        """A list that grows with every message of a topic."""
+        heard: list[T] = []
+        self.node.create_subscription(kind, topic, heard.append, qos)
+        return heard
+
+    def status(self, name: str) -> Status:
+        """What /diagnostics said last about `detector` or `detector: TOPIC`."""
+        return wait_for(lambda: self.diagnostics.get(self.name(name)), f"the status of {name}")
+
+    def camera_status(self, topic: str = "image_raw", **at_least: int) -> Status:
+        """What /diagnostics says about a camera once its counts are so high."""
+
+        def high_enough() -> Status | None:
+            status = self.status(f"detector: {self.name(topic)}")
+            reached = all(status.count(name) >= count for name, count in at_least.items())
+            return status if reached else None
+
+        return wait_for(high_enough, f"{at_least} in /diagnostics")
+
+    def next_diagnostics(self, count: int = 1) -> None:
+        """Waits until the nodes have looked after themselves once more: they do so each second."""
+        enough = self.diagnostics_heard + count
+        wait_for(lambda: self.diagnostics_heard >= enough, "/diagnostics")
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.alive:
+                process.send(signal.SIGINT)
+        self._started.close()
+        for process in self._processes:
+            process.exit_code()
+
+    def _spin(self, node: Node) -> None:
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        stopping = threading.Event()
+
+        def spin() -> None:  # shutting an executor down while it spins is not safe
+            while not stopping.is_set():
+                executor.spin_once(timeout_sec=0.1)
+
+        thread = threading.Thread(target=spin, name=node.get_name(), daemon=True)
+        thread.start()
+        self._started.callback(executor.shutdown)
+        self._started.callback(thread.join)
+        self._started.callback(stopping.set)
+
+    def _note(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            self.diagnostics[status.name] = Status(status.level, status.message, values)
+        self.diagnostics_heard += 1
+
+
+class Services:
+    """A node's parameter and lifecycle services, as `ros2 param` and `ros2 lifecycle` use them."""
+
+    def __init__(self, graph: Graph, name: str = "detector") -> None:
+        self._node = graph.node
+        self._name = graph.name(name)
+        self._clients: dict[str, Any] = {}
+
+    def set(self, name: str, value: Any) -> SetParametersResult:
+        message = Parameter(name, value=value).to_parameter_msg()
+        return self._call(SetParameters, "set_parameters", parameters=[message]).results[0]
+
+    def set_together(self, **values: Any) -> SetParametersResult:
+        messages = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        return self._call(
+            SetParametersAtomically, "set_parameters_atomically", parameters=messages
+        ).result
+
+    def get(self, name: str) -> Any:
+        values = self._call(GetParameters, "get_parameters", names=[name]).values
+        return parameter_value_to_python(values[0])
+
+    def change(self, transition: str) -> bool:
+        wanted = Transition(label=transition)
+        return self._call(ChangeState, "change_state", transition=wanted).success
+
+    @property
+    def state(self) -> str:
+        return self._call(GetState, "get_state").current_state.label
+
+    def _call(self, kind: Any, service: str, **request: Any) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._node.create_client(kind, f"{self._name}/{service}")
+        client = self._clients[service]
+        wait_for(client.service_is_ready, f"service {self._name}/{service}")
+        future = client.call_async(kind.Request(**request))
+        wait_for(future.done, f"an answer of {self._name}/{service}")
+        return future.result()
+
+
+class PlayedCamera:
+    """A camera that the test plays: it sends pictures and hears what was detected in them."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        topic: str = "image_raw",
+        compressed: bool = False,
+        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+        frame_id: str = "camera",
+    ) -> None:
+        self._graph = graph
+        self._frame_id = frame_id
+        self._newest = 0
+        self.topic = graph.name(f"{topic}/compressed" if compressed else topic)
+        outputs = graph.name(topic).rpartition("/")[0]
+        self.detections: list[Detection2DArray] = graph.hear(
+            Detection2DArray, f"{outputs}/detections"
+        )
+        self.kind = CompressedImage if compressed else Image
+        self.publisher = graph.node.create_publisher(
+            self.kind, self.topic, QoSProfile(depth=10, reliability=reliability)
+        )
+
+    def header(self) -> Header:
+        """Of a frame taken now, later than all frames before."""
+        now = self._graph.node.get_clock().now().nanoseconds
+        self._newest = max(now, self._newest + 1)
+        seconds, nanoseconds = divmod(self._newest, 10**9)
+        header = Header(frame_id=self._frame_id)
+        header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+        return header
+
+    def send(self, picture: np.ndarray) -> Stamp:
+        """Publishes a picture."""
+        message = self.kind(header=self.header())
+        if self.kind is Image:
+            fill_image(message, picture, "bgr8")
+        else:
+            message.format = "bgr8; jpeg compressed bgr8"
+            message.data = as_array(cv2.imencode(".jpg", picture)[1])
+        self.publisher.publish(message)
+        return stamp_of(message.header)
+
+    @property
+    def subscribed(self) -> list[ReliabilityPolicy]:
+        """Reliabilities of the subscriptions to the camera's topic."""
+        infos = self._graph.node.get_subscriptions_info_by_topic(self.topic)
+        return [info.qos_profile.reliability for info in infos]
+
+    def wait_for_subscribers(self, count: int) -> None:
+        wait_for(
+            lambda: self.publisher.get_subscription_count() == count,
+            f"{count} subscriptions to {self.topic}",
+        )
+
+    def detect(self, picture: np.ndarray) -> Detection2DArray:
+        """What the detector finds in a picture; sent anew where it was lost or superseded."""
+        sent: set[Stamp] = set()
+        resend = 0.0
+
+        def answer() -> Detection2DArray | None:
+            nonlocal resend
+            if time.monotonic() > resend:
+                sent.add(self.send(picture))
+                resend = time.monotonic() + 1.0
+            return next((d for d in self.detections if stamp_of(d.header) in sent), None)
+
+        return wait_for(answer, f"detections in a picture on {self.topic}")
+
+    def answered(self, stamp: Stamp) -> bool:
+        return any(stamp_of(message.header) == stamp for message in self.detections)
+
+
+def names_in(message: Detection2DArray) -> list[str]:
+    """Class names of the detections, best first."""
+    return [found.results[0].hypothesis.class_id for found in message.detections]
+
+
+def scores_in(message: Detection2DArray) -> list[float]:
+    return [found.results[0].hypothesis.score for found in message.detections]
+
+
+def boxes_in(message: Detection2DArray) -> np.ndarray:
+    """Boxes (N, 4) as x1 y1 x2 y2."""
+    boxes = [
+        (box.center.position.x, box.center.position.y, box.size_x, box.size_y)
+        for box in (found.bbox for found in message.detections)
+    ]
+    x, y, width, height = np.array(boxes).reshape(-1, 4).T
+    return np.stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2), axis=1)
+
+
+def made_picture(seed: int, width: int, height: int) -> np.ndarray:
+    """Shapes on a noisy gradient, BGR."""
+    generator = np.random.default_rng(seed)
+    across = np.linspace(0, 255, width)[None, :, None] * generator.random(3)
+    down = np.linspace(0, 255, height)[:, None, None] * generator.random(3)
+    noise = generator.normal(0, 12, (height, width, 3))
+    picture = np.clip((across + down) / 2 + noise, 0, 255).astype(np.uint8)
+    for i in range(8):
+        x, y = (int(generator.integers(size)) for size in (width, height))
+        colour = tuple(generator.integers(0, 256, 3).tolist())
+        size = int(generator.integers(5, min(width, height) // 3))
+        if i % 2:
+            cv2.circle(picture, (x, y), size, colour, cv2.FILLED)
+        else:
+            cv2.rectangle(picture, (x, y), (x + 2 * size, y + size), colour, cv2.FILLED)
+    return picture
+
+
+def write_random_weights(path: Path, seed: int, classes: Sequence[str]) -> Path:
+    """Weights that find something anywhere: some ten boxes with scores of 0.5 to 0.9."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = SSD300(len(classes), width=0.125)
+    with torch.no_grad():
+        for head in model.scores:
+            head.weight *= 0.3
+            head.bias[:: len(classes) + 1] += 4  # the background's
+    write(path, Weights(model.state_dict(), tuple(classes), PAPER_VOC, 0.125))
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A weights file that knows CLASSES."""
+    folder = tmp_path_factory.mktemp("weights")
+    return str(write_random_weights(folder / "some.safetensors", 0, CLASSES))
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A weights file that knows OTHER_CLASSES."""
+    folder = tmp_path_factory.mktemp("weights")
+    return str(write_random_weights(folder / "other.safetensors", 3, OTHER_CLASSES))
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[np.ndarray]:
+    """Pictures of different content and size, BGR."""
+    sizes = ((320, 240), (200, 300), (640, 480), (97, 113), (500, 375))
+    return [made_picture(seed, *size) for seed, size in enumerate(sizes)]
+
+
+@pytest.fixture(scope="session")
+def picture_folder(pictures: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures as files without loss."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i, picture in enumerate(pictures):
+        picture_files.write(folder / f"{i}.png", picture)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rclpy_started() -> Iterator[None]:
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    yield
+    rclpy.shutdown()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def graph(rclpy_started: None, tmp_path: Path) -> Iterator[Graph]:
+    corner = Graph(f"/test_{next(_numbers)}", tmp_path)
+    yield corner
+    corner.close()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing that a topic can carry stops the node: malformed pictures, by the thousand."""
+
+import array
+import contextlib
+import io
+import random
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+from ros_graph import PlayedCamera, made_picture
+from sensor_msgs.msg import CompressedImage, Image
+
+from ssd_ros.detector import Picture, network_input
+from ssd_ros.images import BadImage, picture_from_compressed, picture_from_image
+
+HUGE = 2**32 - 1
+ENCODINGS = """
+    rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 mono16 bgr16 rgb16 bgra16 rgba16 yuv422 yuv422_yuy2 uyvy
+    yuyv bayer_rggb8 bayer_bggr8 bayer_gbrg8 bayer_grbg8 bayer_rggb16 bayer_bggr16 bayer_gbrg16
+    bayer_grbg16
+""".split()
+UNKNOWN_ENCODINGS = ["", "bgr", "BGR8", "32FC1", "8UC2", "nv21", "bgr8\n", "jpeg", "☃", "x" * 9999]
+
+
+# --- a node among bad messages ----------------------------------------------------------------
+
+
+def bad_image(chance: random.Random) -> Image:
+    """An Image message that is broken in one of many ways."""
+    width, height = chance.randint(1, 64), chance.randint(1, 64)
+    size, step = width * height * 3, width * 3
+    encoding, data = "bgr8", chance.randbytes(size)
+    match chance.randrange(8):
+        case 0:
+            step = chance.choice((0, 1, step - 1, step + 1, HUGE))
+        case 1:
+            data = data[: chance.randrange(size)]
+        case 2:
+            data += chance.randbytes(chance.randint(1, 1000))
+        case 3:
+            width, height = chance.choice(((0, height), (width, 0), (0, 0)))
+        case 4:
+            width, height = chance.choice(((HUGE, height), (width, HUGE), (HUGE, HUGE)))
+        case 5:
+            encoding = chance.choice(UNKNOWN_ENCODINGS)
+        case 6:
+            data = b""
+        case 7:
+            encoding = chance.choice(ENCODINGS)
+            width, height, step = (chance.getrandbits(chance.choice((2, 8, 32))) for _ in range(3))
+    return Image(
+        height=height,
+        width=width,
+        step=step,
+        encoding=encoding,
+        is_bigendian=chance.getrandbits(8),
+        data=array.array("B", data),
+    )
+
+
+def bad_compressed_image(chance: random.Random) -> CompressedImage:
+    """A CompressedImage message that is broken in one of many ways."""
+    suffix = chance.choice((".jpg", ".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm"))
+    data = bytearray(cv2.imencode(suffix, made_picture(chance.getrandbits(32), 64, 48))[1])
+    match chance.randrange(6):
+        case 0:
+            data = data[: chance.randrange(len(data))]
+        case 1:
+            data.clear()
+        case 2:
+            data = bytearray(chance.randbytes(chance.randrange(1000)))
+        case 3:  # broken here and there, its head too
+            for _ in range(chance.randint(1, 200)):
+                data[chance.randrange(len(data))] = chance.getrandbits(8)
+        case 4:  # its middle is gone
+            del data[len(data) // 3 : chance.randrange(len(data) // 3, len(data))]
+        case 5:
+            data = bytearray(boastful_jpeg(chance.choice((0, 9000, 65500))))
+    named = chance.choice(("jpeg", "png", "", "bgr8; jpeg compressed bgr8", "☃"))
+    return CompressedImage(format=named, data=array.array("B", bytes(data)))
+
+
+def boastful_jpeg(side: int) -> bytes:
+    """A small JPEG whose head claims so many lines and columns."""
+    data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    size = data.index(b"\xff\xc0") + 5
+    return data[:size] + side.to_bytes(2, "big") * 2 + data[size + 4 :]
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_the_node_detects_in_good_pictures_among_a_thousand_bad_ones(
+    graph, weights, pictures, transport
+):
+    detector = graph.start_process(
+        "ssd_ros.detector_node",
+        {"weights": weights, "device": "cpu", "image_transport": transport},
+    )
+    camera = PlayedCamera(graph, compressed=transport == "compressed")
+    make = {"raw": bad_image, "compressed": bad_compressed_image}[transport]
+    chance = random.Random(1)
+    camera.detect(pictures[0])
+    for _ in range(20):
+        for message in (make(chance) for _ in range(50)):
+            message.header = camera.header()
+            camera.publisher.publish(message)
+            time.sleep(0.003)  # in one burst most would be superseded before the node looks
+        camera.detect(pictures[0])
+    assert detector.alive
+
+    topic = "image_raw/compressed" if transport == "compressed" else "image_raw"
+    status = graph.camera_status(topic, processed=21)
+    assert status.count("bad") > 100  # some bad ones are superseded, some can be decoded
+    assert status.values["last bad"]
+    assert "bad pictures" in status.summary
+    assert "skipped a picture" in detector.log
+    assert "Traceback" not in detector.log
+
+
+# --- one message at a time --------------------------------------------------------------------
+
+sizes = st.one_of(st.integers(0, 40), st.integers(0, HUGE))
+
+
+@st.composite
+def images(draw) -> Image:
+    """Image messages of any content; many of them fit together."""
+    encoding = draw(st.one_of(st.sampled_from(ENCODINGS), st.text(max_size=20)))
+    width, height = draw(sizes), draw(sizes)
+    row = width * draw(st.sampled_from((1, 2, 3, 4, 6, 8))) + draw(st.integers(0, 5))
+    step = draw(st.one_of(st.just(row), sizes)) % (HUGE + 1)
+    fitting = step * height
+    length = fitting if fitting < 100_000 and draw(st.booleans()) else draw(st.integers(0, 500))
+    return Image(
+        height=height,
+        width=width,
+        step=step,
+        encoding=encoding.encode(errors="replace").decode(),
+        is_bigendian=draw(st.integers(0, 255)),
+        data=array.array("B", random.Random(length).randbytes(length)),
+    )
+
+
+@st.composite
+def compressed_images(draw) -> CompressedImage:
+    """CompressedImage messages: damaged files of many formats, and anything else."""
+    kind = draw(st.sampled_from(("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "ICO", "")))
+    file = io.BytesIO(draw(st.binary(max_size=200)))
+    if kind:
+        size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+        mode = draw(st.sampled_from(("RGB", "L", "1")))
+        PillowImage.new(mode, size, 1).convert("RGB" if kind == "WEBP" else mode).save(file, kind)
+    data = bytearray(file.getvalue())
+    for _ in range(draw(st.integers(0, 8)) if data else 0):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    data = data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data
+    return CompressedImage(format=draw(st.text(max_size=5)), data=array.array("B", bytes(data)))
+
+
+def check(picture: Picture, width: int, height: int) -> None:
+    assert (picture.width, picture.height) == (width, height)
+    assert network_input([picture]).shape == (1, 300, 300, 3)
+
+
+@settings(max_examples=500, deadline=None)
+@given(images())
+def test_an_image_message_is_a_picture_or_a_bad_image(message):
+    with contextlib.suppress(BadImage):
+        check(picture_from_image(message), message.width, message.height)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=500, deadline=None)
+@given(compressed_images())
+def test_a_compressed_image_message_is_a_picture_or_a_bad_image(message):
+    with contextlib.suppress(BadImage):
+        picture = picture_from_compressed(message)
+        check(picture, picture.width, picture.height)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".ppm"])
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_a_bad_image(suffix, part):
+    data = cv2.imencode(suffix, made_picture(0, 320, 240))[1].tobytes()
+    message = CompressedImage(data=array.array("B", data[: int(part * len(data))]))
+    with pytest.raises(BadImage):
+        picture_from_compressed(message)
+
+
+@pytest.mark.parametrize("side", [9000, 65500])
+def test_a_file_that_claims_to_be_huge_is_a_bad_image_before_it_is_decoded(side):
+    with pytest.raises(BadImage, match="pixels"):
+        picture_from_compressed(CompressedImage(data=array.array("B", boastful_jpeg(side))))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**22, 1), (1, 2**22)])
+def test_a_picture_of_extreme_shape_goes_through(width, height):
+    data = array.array("B", bytes(width * height))
+    message = Image(width=width, height=height, step=width, encoding="mono8", data=data)
+    check(picture_from_image(message), width, height)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"encoding": "32FC1"}, "'32FC1'"),
+        ({"encoding": "32FC1"}, "bgr8"),
+        ({"step": 5}, "step is 5, expected at least 6"),
+        ({"step": 7}, "data has 12 bytes, expected 14"),
+        ({"width": 0}, "size is 0x2"),
+        ({"height": 3}, "data has 12 bytes, expected 18"),
+        ({"width": HUGE, "height": HUGE}, "size is 4294967295x4294967295"),
+    ],
+)
+def test_the_reason_names_what_contradicts_what(fields, told):
+    good = {"width": 2, "height": 2, "step": 6, "encoding": "bgr8"}
+    with pytest.raises(BadImage, match=told):
+        picture_from_image(Image(data=array.array("B", bytes(12)), **(good | fields)))

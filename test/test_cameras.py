@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras of the detector: several at once, publishers of any reliability, or none at all."""
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from ros_graph import PlayedCamera, Services, stamp_of, wait_for
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from ssd_ros.camera import matching_reliability, output_namespaces
+
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+
+@pytest.fixture
+def parameters(weights):
+    return {"weights": weights, "device": "cpu"}
+
+
+# --- several cameras --------------------------------------------------------------------------
+
+
+def test_detections_of_two_cameras_at_30_hz_never_mix(graph, parameters, picture_folder):
+    cameras = ("front", "rear")
+    topics = [graph.name(f"{camera}/image_raw") for camera in cameras]
+    graph.start_process("ssd_ros.detector_node", {**parameters, "image_topics": topics})
+    published = {c: graph.hear(Image, f"{c}/image_raw", 100) for c in cameras}
+    detections = {c: graph.hear(Detection2DArray, f"{c}/detections", 100) for c in cameras}
+    for camera in cameras:
+        graph.start_process(
+            "ssd_ros.image_source_node",
+            {"source": str(picture_folder), "rate": 30.0, "frame_id": f"{camera}_lens"},
+            namespace=graph.name(camera),
+        )
+    wait_for(lambda: all(len(heard) >= 40 for heard in detections.values()), "40 of each camera")
+
+    for camera in cameras:
+        answers = [stamp_of(message.header) for message in detections[camera]]
+        wait_for(
+            lambda c=camera, last=answers[-1]: stamp_of(published[c][-1].header) >= last,
+            "the picture of the last detections",
+        )
+        pictures = [stamp_of(message.header) for message in published[camera]]
+        assert {frame_id for _, _, frame_id in answers} == {f"{camera}_lens"}
+        assert answers == sorted(set(answers)), "stamps rise, none is answered twice"
+        assert set(answers) <= set(pictures) | {a for a in answers if a < pictures[0]}
+    for camera in cameras:
+        status = graph.camera_status(f"{camera}/image_raw", processed=40)
+        answered_or_superseded = status.count("processed") + status.count("superseded")
+        assert status.count("received") >= answered_or_superseded
+
+
+def test_a_frame_not_yet_taken_is_superseded_by_the_newest_and_counted(graph, parameters, pictures):
+    graph.start_detector(parameters)
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    graph.node.create_timer(0.002, lambda: camera.send(pictures[3]))
+    status = graph.camera_status(superseded=1)
+    assert status.count("received") >= status.count("processed") + status.count("superseded")
+    assert not status.count("bad")
+
+
+@pytest.mark.parametrize(
+    ("topics", "namespaces"),
+    [
+        (["/image_raw"], [""]),
+        (["/front/image_raw"], ["/front"]),
+        (["/front/image_raw", "/rear/image_raw"], ["/front", "/rear"]),
+        (["/robot/front/image", "/robot/rear/image"], ["/robot/front", "/robot/rear"]),
+        (["/image_left", "/image_right"], ["/image_left", "/image_right"]),
+        (
+            ["/stereo/left", "/stereo/right", "/rear/image_raw"],
+            ["/stereo/left", "/stereo/right", "/rear"],
+        ),
+    ],
+)
+def test_outputs_live_beside_the_picture_and_are_never_shared(topics, namespaces):
+    assert output_namespaces(topics) == namespaces
+
+
+def test_output_namespaces_are_different_for_different_topics():
+    topics = ["/a", "/b", "/a/x", "/b/x", "/b/y"]
+    assert len(set(output_namespaces(topics))) == len(topics)
+
+
+# --- reliability ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted"),
+    [
+        ([], None),
+        ([RELIABLE], RELIABLE),
+        ([RELIABLE, RELIABLE], RELIABLE),
+        ([BEST_EFFORT], BEST_EFFORT),
+        ([RELIABLE, BEST_EFFORT], BEST_EFFORT),
+        ([ReliabilityPolicy.UNKNOWN], BEST_EFFORT),
+    ],
+)
+def test_the_subscription_is_reliable_only_where_all_publishers_are(offered, wanted):
+    publishers = [
+        TopicEndpointInfo(qos_profile=QoSProfile(depth=1, reliability=reliability))
+        for reliability in offered
+    ]
+    assert matching_reliability(publishers) == wanted
+
+
+def test_a_best_effort_and_a_reliable_publisher_of_one_topic_are_both_heard(
+    graph, parameters, pictures
+):
+    graph.start_detector(parameters)
+    reliable = PlayedCamera(graph)
+    reliable.detect(pictures[0])
+    best_effort = PlayedCamera(graph, reliability=BEST_EFFORT)
+    best_effort.detect(pictures[0])
+    reliable.detect(pictures[0])
+
+
+def test_a_reliable_publisher_gets_a_reliable_subscription(graph, parameters, pictures):
+    graph.start_detector(parameters)
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    wait_for(lambda: camera.subscribed == [RELIABLE], "a reliable subscription")
+
+
+def test_a_best_effort_publisher_is_heard_where_a_reliable_one_was(graph, parameters, pictures):
+    graph.start_detector(parameters)
+    reliable = PlayedCamera(graph)
+    reliable.detect(pictures[0])
+    wait_for(lambda: reliable.subscribed == [RELIABLE], "a reliable subscription")
+    graph.node.destroy_publisher(reliable.publisher)
+    best_effort = PlayedCamera(graph, reliability=BEST_EFFORT)
+    best_effort.detect(pictures[1])
+    assert best_effort.subscribed == [BEST_EFFORT]
+
+
+@pytest.mark.parametrize(
+    ("override", "offered", "expected"),
+    [("reliable", BEST_EFFORT, RELIABLE), ("best_effort", RELIABLE, BEST_EFFORT)],
+)
+def test_the_reliability_override_wins_over_the_publishers(
+    graph, parameters, override, offered, expected
+):
+    name = f"qos_overrides.{graph.name('image_raw')}.subscription.reliability"
+    camera = PlayedCamera(graph, reliability=offered)
+    graph.start_detector({**parameters, name: override})
+    graph.next_diagnostics(2)  # it looks at the publishers as often
+    assert camera.subscribed == [expected]
+
+
+def test_a_wrong_reliability_override_is_named_and_can_be_corrected(graph, parameters, pictures):
+    name = f"qos_overrides.{graph.name('image_raw')}.subscription.reliability"
+    graph.start_detector({**parameters, name: "perfect"})
+    node = Services(graph)
+    assert node.state == "unconfigured"
+    assert name in graph.status("detector").summary
+    assert "perfect" in graph.status("detector").summary
+    assert node.set(name, "auto").successful
+    assert node.change("configure")
+    assert node.change("activate")
+    PlayedCamera(graph).detect(pictures[0])
+    outputs = graph.node.get_publishers_info_by_topic(graph.name("detections"))
+    assert len(outputs) == 1, "nothing is left of the first attempt"
+
+
+# --- nobody publishes -------------------------------------------------------------------------
+
+
+def test_a_topic_that_nobody_publishes_is_reported_once_with_the_image_topics_that_exist(
+    graph, parameters, pictures
+):
+    detector = graph.start_process("ssd_ros.detector_node", parameters)
+    other = PlayedCamera(graph, "other/image_raw")
+    wait_for(lambda: "nobody publishes it" in detector.log, "the report")
+    graph.next_diagnostics(2)
+    reports = [line for line in detector.log.splitlines() if "nobody publishes it" in line]
+    assert len(reports) == 1
+    assert graph.name("image_raw") in reports[0]
+    existing = reports[0].partition("Image topics that exist: ")[2]
+    assert other.topic in existing
+    assert "detections_image" not in existing
+
+    PlayedCamera(graph).detect(pictures[0])
+    wait_for(lambda: "pictures arrive" in detector.log, "the report that they came")

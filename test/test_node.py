@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node as its users meet it: topics, lifecycle, parameters, signals."""
+
+import json
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import ReliabilityPolicy
+from ros_graph import (
+    CLASSES,
+    OTHER_CLASSES,
+    PlayedCamera,
+    Services,
+    boxes_in,
+    names_in,
+    scores_in,
+    stamp_of,
+    wait_for,
+)
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import LabelInfo
+
+from ssd_ros import detect, detector_node
+from ssd_ros.camera import LATCHED
+from ssd_ros.drawing import annotate
+
+THRESHOLD = 0.5
+RELIABLE = ReliabilityPolicy.RELIABLE
+
+
+@pytest.fixture
+def parameters(weights):
+    return {"weights": weights, "score_threshold": THRESHOLD, "device": "cpu"}
+
+
+def source_of(folder):
+    """Parameters of a source that waits for its subscribers and sends every picture once."""
+    return {
+        "source": str(folder),
+        "loop": False,
+        "rate": 4.0,
+        "transport": "both",
+        "frame_id": "lens",
+    }
+
+
+def detected_without_ros(weights, folder, output):
+    """What `python -m ssd_ros.detect` writes."""
+    command = [str(folder), "--weights", weights, "--json", str(output), "--device", "cpu"]
+    command += ["--score-threshold", str(THRESHOLD)]
+    command += ["--batch", "1"]  # as the node; other sums could swap two nearly equal scores
+    assert detect.main(command) == 0
+    return json.loads(output.read_text())
+
+
+# --- pictures in, detections out --------------------------------------------------------------
+
+
+def detections_without_loss(graph, picture, compressed=False):
+    """What is detected in all frames from now on; the first frames are the test's own.
+
+    The way back is up once an answer came. The way there loses nothing once the subscription is
+    reliable, and the source starts when the detector and the test have both subscribed.
+    """
+    camera = PlayedCamera(graph, compressed=compressed)
+    camera.detect(picture)
+    wait_for(lambda: camera.subscribed == [RELIABLE], "a reliable subscription")
+    return camera.detections
+
+
+def from_source(messages):
+    return [message for message in messages if message.header.frame_id == "lens"]
+
+
+def test_detections_equal_those_of_the_command_line_and_carry_the_frames_headers(
+    graph, parameters, picture_folder, pictures, tmp_path
+):
+    graph.start_process("ssd_ros.detector_node", parameters)
+    detections = detections_without_loss(graph, pictures[0])
+    published = graph.hear(CompressedImage, "image_raw/compressed")
+    graph.start_process("ssd_ros.image_source_node", source_of(picture_folder))
+    expected = detected_without_ros(parameters["weights"], picture_folder, tmp_path / "out.json")
+    answers = wait_for(
+        lambda: len(all_ := from_source(detections)) == len(expected) and all_,
+        "detections in every picture",
+    )
+    assert [stamp_of(m.header) for m in answers] == [stamp_of(m.header) for m in published]
+    for message, picture in zip(answers, expected, strict=True):
+        found = picture["detections"]
+        assert len(found) > 3
+        assert names_in(message) == [one["class"] for one in found]
+        np.testing.assert_allclose(scores_in(message), [one["score"] for one in found], atol=1e-5)
+        np.testing.assert_allclose(boxes_in(message), [one["box"] for one in found], atol=0.01)
+
+
+def test_compressed_pictures_yield_detections_with_the_published_stamps(
+    graph, parameters, picture_folder, pictures
+):
+    graph.start_detector({**parameters, "image_transport": "compressed"})
+    detections = detections_without_loss(graph, pictures[0], compressed=True)
+    published = graph.hear(Image, "image_raw")
+    graph.start_process("ssd_ros.image_source_node", source_of(picture_folder))
+    answers = wait_for(
+        lambda: len(all_ := from_source(detections)) == len(pictures) and all_,
+        "detections in every picture",
+    )
+    assert [stamp_of(m.header) for m in answers] == [stamp_of(m.header) for m in published]
+    assert all(names_in(message) for message in answers)
+
+
+def test_the_annotated_picture_is_made_only_while_somebody_subscribes(
+    graph, parameters, pictures, monkeypatch
+):
+    drawn = []
+
+    def drawing(*given):
+        drawn.append(annotate(*given))
+        return drawn[-1]
+
+    monkeypatch.setattr(detector_node, "annotate", drawing)
+    graph.start_detector(parameters)
+    camera = PlayedCamera(graph)
+    for picture in pictures:
+        camera.detect(picture)
+    assert not drawn
+
+    annotated = graph.hear(Image, "detections_image")
+    wait_for(lambda: camera.detect(pictures[0]) and annotated, "an annotated picture")
+    message = annotated[0]
+    assert any(stamp_of(message.header) == stamp_of(m.header) for m in camera.detections)
+    assert (message.encoding, message.height, message.width) == ("bgr8", *pictures[0].shape[:2])
+    pixels = np.frombuffer(message.data, np.uint8).reshape(pictures[0].shape)
+    changed = (pixels != pictures[0]).any(axis=2).mean()
+    assert 0.01 < changed < 0.9  # lines and labels on the picture that came in
+
+
+def test_label_info_reaches_a_late_subscriber_with_names_and_threshold(graph, parameters, pictures):
+    graph.start_detector(parameters)
+    PlayedCamera(graph).detect(pictures[0])
+    infos = graph.hear(LabelInfo, "label_info", LATCHED)
+    info = wait_for(lambda: infos, "the label_info published before")[0]
+    assert [(c.class_id, c.class_name) for c in info.class_map] == list(enumerate(CLASSES))
+    assert info.threshold == pytest.approx(THRESHOLD)
+
+
+# --- lifecycle --------------------------------------------------------------------------------
+
+
+def test_without_autostart_the_node_waits_for_configure_and_activate(graph, parameters, pictures):
+    graph.start_detector({**parameters, "autostart": False})
+    camera, node = PlayedCamera(graph), Services(graph)
+    assert node.state == "unconfigured"
+    assert node.change("configure")
+    assert node.state == "inactive"
+    camera.wait_for_subscribers(0)
+    assert node.change("activate")
+    assert node.state == "active"
+    camera.detect(pictures[0])
+
+
+def test_deactivate_stops_detections_and_activate_resumes_them(graph, parameters, pictures):
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    camera.detect(pictures[0])
+    assert node.change("deactivate")
+    camera.wait_for_subscribers(0)
+    unseen = camera.send(pictures[1])
+    assert node.change("activate")
+    camera.detect(pictures[2])
+    assert not camera.answered(unseen)
+
+
+def test_the_whole_lifecycle_works_again_and_again(graph, parameters, pictures):
+    graph.start_detector({**parameters, "autostart": False})
+    camera, node = PlayedCamera(graph), Services(graph)
+    for _ in range(5):
+        assert node.change("configure")
+        assert node.change("activate")
+        camera.detect(pictures[0])
+        assert node.change("deactivate")
+        assert node.change("cleanup")
+        assert node.state == "unconfigured"
+    wait_for(
+        lambda: not graph.node.get_publishers_info_by_topic(graph.name("detections")),
+        "the node to take its outputs back",
+    )
+
+
+def test_bad_weights_leave_the_node_unconfigured_with_the_reason_until_they_are_replaced(
+    graph, parameters, pictures, tmp_path
+):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"this is no weights file")
+    graph.start_detector({**parameters, "weights": str(broken)})
+    node = Services(graph)
+    status = graph.status("detector")
+    assert status.level == DiagnosticStatus.ERROR
+    assert str(broken) in status.summary
+    assert node.state == "unconfigured"
+
+    assert node.set("weights", parameters["weights"]).successful
+    assert node.change("configure")
+    assert node.change("activate")
+    PlayedCamera(graph).detect(pictures[0])
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_a_failed_activation_leaves_nothing_running(graph, parameters):
+    override = f"qos_overrides.{graph.name('image_raw')}.subscription.history"
+    graph.start_detector({**parameters, override: "no such history"})
+    node = Services(graph)
+    assert node.state == "inactive"
+    assert graph.status("detector").level == DiagnosticStatus.ERROR
+    assert "no such history" in graph.status("detector").summary
+    assert "inference" not in {thread.name for thread in threading.enumerate()}
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(graph, parameters):
+    """A detector at work: its camera and its services."""
+    graph.start_detector(parameters)
+    return PlayedCamera(graph), Services(graph)
+
+
+def test_the_score_threshold_takes_effect_while_the_node_runs(graph, running, pictures):
+    camera, node = running
+    infos = graph.hear(LabelInfo, "label_info", LATCHED)
+    before = scores_in(camera.detect(pictures[0]))
+    higher = float(np.median(before))
+    assert node.set("score_threshold", higher).successful
+    assert scores_in(camera.detect(pictures[0])) == [score for score in before if score > higher]
+    wait_for(lambda: infos and infos[-1].threshold == pytest.approx(higher), "label_info anew")
+
+
+def test_max_detections_takes_effect_while_the_node_runs(running, pictures):
+    camera, node = running
+    before = scores_in(camera.detect(pictures[0]))
+    assert node.set("max_detections", 2).successful
+    assert scores_in(camera.detect(pictures[0])) == before[:2]
+
+
+def test_the_nms_threshold_takes_effect_while_the_node_runs(running, pictures):
+    camera, node = running
+    before = len(names_in(camera.detect(pictures[0])))
+    assert node.set("nms_iou_threshold", 0.05).successful
+    assert 0 < len(names_in(camera.detect(pictures[0]))) < before
+
+
+def test_chosen_classes_take_effect_while_the_node_runs(running, pictures):
+    camera, node = running
+    before = names_in(camera.detect(pictures[0]))
+    assert len(set(before)) > 1
+    assert node.set("classes", [before[0]]).successful
+    assert names_in(camera.detect(pictures[0])) == [name for name in before if name == before[0]]
+    assert node.set("classes", [""]).successful
+    assert names_in(camera.detect(pictures[0])) == before
+
+
+def test_an_unknown_class_is_refused_with_the_known_ones(running, pictures):
+    camera, node = running
+    before = names_in(camera.detect(pictures[0]))
+    result = node.set("classes", ["cube", "unicorn"])
+    assert not result.successful
+    assert "unicorn" in result.reason
+    assert all(name in result.reason for name in CLASSES)
+    assert node.get("classes") == [""]
+    assert names_in(camera.detect(pictures[0])) == before
+
+
+def test_weights_are_swapped_while_the_node_runs(graph, running, pictures, other_weights):
+    camera, node = running
+    infos = graph.hear(LabelInfo, "label_info", LATCHED)
+    assert set(names_in(camera.detect(pictures[0]))) <= set(CLASSES)
+    assert node.set("weights", other_weights).successful
+    names = names_in(camera.detect(pictures[0]))
+    assert names
+    assert set(names) <= set(OTHER_CLASSES)
+    wait_for(
+        lambda: infos and tuple(c.class_name for c in infos[-1].class_map) == OTHER_CLASSES,
+        "label_info with the new names",
+    )
+
+
+def test_refused_weights_change_nothing_and_give_the_reason(
+    graph, running, pictures, parameters, tmp_path
+):
+    camera, node = running
+    before = camera.detect(pictures[0])
+    result = node.set("weights", str(tmp_path / "missing.safetensors"))
+    assert not result.successful
+    assert "missing.safetensors" in result.reason
+    assert node.get("weights") == parameters["weights"]
+    after = camera.detect(pictures[0])
+    assert (names_in(after), scores_in(after)) == (names_in(before), scores_in(before))
+    graph.next_diagnostics()
+    assert graph.status("detector").level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("image_topics", ["other"]), ("image_transport", "compressed"), ("device", "cuda")],
+)
+def test_what_is_fixed_at_configure_is_refused_until_cleanup(running, name, value):
+    _, node = running
+    before = node.get(name)
+    result = node.set(name, value)
+    assert not result.successful
+    assert name in result.reason
+    assert "unconfigured" in result.reason
+    assert node.get(name) == before
+    assert node.change("deactivate")
+    assert node.change("cleanup")
+    assert node.set(name, value).successful
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("score_threshold", 1.5),
+        ("score_threshold", float("nan")),
+        ("nms_iou_threshold", -0.1),
+        ("max_detections", 0),
+        ("precision", "fp8"),
+        ("weights", ""),
+        ("score_threshold", "high"),
+        ("score_threshold", None),  # as `ros2 param delete` asks
+        ("image_topics", None),
+        ("image_topics", []),
+    ],
+)
+def test_values_out_of_range_are_refused_and_the_node_detects_on(running, pictures, name, value):
+    camera, node = running
+    before = node.get(name)
+    result = node.set(name, value)
+    assert not result.successful
+    assert result.reason
+    assert node.get(name) == before
+    camera.detect(pictures[0])
+
+
+def test_parameters_set_together_take_effect_all_or_none(running, pictures):
+    camera, node = running
+    before = names_in(camera.detect(pictures[0]))
+
+    result = node.set_together(max_detections=1, classes=["unicorn"])
+    assert not result.successful
+    assert "unicorn" in result.reason
+    assert (node.get("max_detections"), node.get("classes")) == (200, [""])
+    assert names_in(camera.detect(pictures[0])) == before
+
+    assert node.set_together(max_detections=1, classes=[before[0]]).successful
+    assert names_in(camera.detect(pictures[0])) == before[:1]
+
+
+def test_weights_and_their_classes_are_set_together(running, pictures, other_weights):
+    camera, node = running
+    camera.detect(pictures[0])
+    assert node.set_together(weights=other_weights, classes=["pear"]).successful
+    assert set(names_in(camera.detect(pictures[0]))) <= {"pear"}
+
+
+def test_a_parameter_of_the_wrong_type_at_start_is_named_without_a_traceback(graph):
+    detector = graph.start_process("ssd_ros.detector_node", {"score_threshold": 1})
+    assert detector.exit_code() == 1, detector.log
+    assert "score_threshold" in detector.log
+    assert "Traceback" not in detector.log
+
+
+# --- signals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_under_load_with_exit_code_0(graph, parameters, pictures, number):
+    detector = graph.start_process("ssd_ros.detector_node", parameters)
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    count = len(camera.detections)
+    graph.node.create_timer(0.01, lambda: camera.send(pictures[2]))
+    wait_for(lambda: len(camera.detections) > count + 5, "the node to work")
+    detector.send(number)
+    assert detector.exit_code(timeout=15) == 0, detector.log
+    assert "Traceback" not in detector.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_unconfigured_node_with_exit_code_0(graph, number):
+    detector = graph.start_process("ssd_ros.detector_node", {"autostart": False})
+    assert Services(graph).state == "unconfigured"
+    detector.send(number)
+    assert detector.exit_code(timeout=15) == 0, detector.log
+    assert "Traceback" not in detector.log
