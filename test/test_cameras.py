@@ -11,7 +11,7 @@ from ros_graph import PlayedCamera, Services, stamp_of, wait_for
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from ssd_ros.camera import matching_reliability, output_namespaces
+from ssd_ros.camera import Camera, matching_reliability, output_namespaces
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
@@ -54,7 +54,22 @@ def test_detections_of_two_cameras_at_30_hz_never_mix(graph, parameters, picture
         assert status.count("received") >= answered_or_superseded
 
 
-def test_a_frame_not_yet_taken_is_superseded_by_the_newest_and_counted(graph, parameters, pictures):
+def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, pictures):
+    camera = Camera(graph.node, graph.name("image_raw"), graph.namespace, False, lambda: None)
+    camera.subscribe()
+    played = PlayedCamera(graph)
+    played.wait_for_subscribers(1)
+    for count in (1, 2, 3):
+        newest = played.send(pictures[0])
+        wait_for(lambda n=count: camera.counts.received == n, "the frame to be received")
+    assert camera.waiting
+    assert stamp_of(camera.take().header) == newest
+    assert camera.take() is None
+    assert camera.counts.superseded == 2
+    camera.close()
+
+
+def test_superseded_frames_are_counted_in_the_diagnostics(graph, parameters, pictures):
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
     camera.detect(pictures[0])
