@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Average precision follows the PASCAL VOC devkit's rules."""
+
+import time
+
+import numpy as np
+import pytest
+
+from training.voc_map import Objects, Scored, evaluate, mean
+
+BOX, SHIFTED, FAR = (0, 0, 10, 10), (2, 0, 12, 10), (50, 50, 60, 60)  # IoU of the first two: 2/3
+
+
+def objects(*rows):
+    """Rows of image, label, box, difficult."""
+    image, label, boxes, difficult = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Objects(
+        np.array(image, int),
+        np.array(label, int),
+        np.array(boxes, float).reshape(-1, 4),
+        np.array(difficult, bool),
+    )
+
+
+def scored(*rows):
+    """Rows of image, label, box, score."""
+    image, label, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Scored(
+        np.array(image, int),
+        np.array(label, int),
+        np.array(boxes, float).reshape(-1, 4),
+        np.array(scores, float),
+    )
+
+
+def test_finding_every_object_and_nothing_else_is_perfect():
+    there = objects((0, 0, BOX, False), (1, 0, FAR, False))
+    (result,) = evaluate(scored((0, 0, BOX, 0.9), (1, 0, FAR, 0.3)), there, 1)
+    assert (result.ap, result.ap_11) == (1.0, 1.0)
+    assert result.recall.tolist() == [0.5, 1.0]
+
+
+def test_a_second_detection_of_an_object_is_a_false_positive():
+    there = objects((0, 0, BOX, False), (0, 0, FAR, False))
+    found = scored((0, 0, BOX, 0.9), (0, 0, SHIFTED, 0.8), (0, 0, FAR, 0.7))
+    (result,) = evaluate(found, there, 1)
+    assert result.precision.tolist() == [1.0, 0.5, pytest.approx(2 / 3)]
+    assert result.ap == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert result.ap_11 == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
+
+
+def test_a_duplicate_does_not_take_the_next_best_object():
+    """The devkit holds a detection against the object it overlaps most, even a taken one."""
+    beside = (4, 0, 14, 10)
+    there = objects((0, 0, BOX, False), (0, 0, beside, False))
+    found = scored((0, 0, BOX, 0.9), (0, 0, (1, 0, 11, 10), 0.8))  # IoU 0.82 and 0.54
+    (result,) = evaluate(found, there, 1)
+    assert result.precision.tolist() == [1.0, 0.5]
+
+
+def test_detections_of_difficult_objects_count_neither_way():
+    there = objects((0, 0, BOX, True), (1, 0, BOX, False))
+    found = scored((0, 0, BOX, 0.9), (0, 0, SHIFTED, 0.8), (1, 0, BOX, 0.7))
+    (result,) = evaluate(found, there, 1)
+    assert result.ap == 1.0
+    assert result.positives == 1
+    assert result.detections == 3
+    assert result.precision.tolist() == [1.0]
+
+
+def test_a_class_with_only_difficult_objects_has_no_average_precision():
+    there = objects((0, 0, BOX, True), (0, 1, BOX, False))
+    first, second = evaluate(scored((0, 0, BOX, 0.9), (0, 1, BOX, 0.9)), there, 2)
+    assert np.isnan(first.ap)
+    assert np.isnan(first.ap_11)
+    assert mean([first.ap, second.ap]) == 1.0
+
+
+def test_without_detections_the_average_precision_is_zero():
+    (result,) = evaluate(scored(), objects((0, 0, BOX, False)), 1)
+    assert (result.ap, result.ap_11) == (0.0, 0.0)
+
+
+def test_without_objects_every_class_is_undefined():
+    results = evaluate(scored((0, 1, BOX, 0.9)), objects(), 2)
+    assert all(np.isnan(result.ap) for result in results)
+    assert np.isnan(mean([result.ap for result in results]))
+    assert results[1].precision.tolist() == [0.0]
+
+
+def test_equal_scores_count_in_the_order_of_the_rows():
+    there = objects((0, 0, BOX, False))
+    hit, miss = (0, 0, BOX, 0.5), (0, 0, FAR, 0.5)
+    assert evaluate(scored(hit, miss), there, 1)[0].ap == 1.0
+    assert evaluate(scored(miss, hit), there, 1)[0].ap == 0.5
+
+
+def test_an_overlap_of_exactly_the_threshold_is_a_hit():
+    (result,) = evaluate(scored((0, 0, (0, 0, 10, 5), 0.9)), objects((0, 0, BOX, False)), 1)
+    assert result.ap == 1.0
+    (result,) = evaluate(scored((0, 0, (0, 0, 10, 4.99), 0.9)), objects((0, 0, BOX, False)), 1)
+    assert result.ap == 0.0
+
+
+def test_a_box_of_another_class_or_picture_is_no_hit():
+    there = objects((0, 0, BOX, False), (1, 1, BOX, False))
+    results = evaluate(scored((1, 0, BOX, 0.9), (0, 1, BOX, 0.9)), there, 2)
+    assert [result.ap for result in results] == [0.0, 0.0]
+
+
+def test_a_recall_of_three_tenths_reaches_the_point_at_three_tenths():
+    there = objects(*((i, 0, BOX, False) for i in range(10)))
+    (result,) = evaluate(scored(*((i, 0, BOX, 0.9) for i in range(3))), there, 1)
+    assert result.ap_11 == pytest.approx(4 / 11)
+
+
+def test_columns_that_do_not_fit_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"scores must have shape \(1,\)"):
+        Scored(np.zeros(1, int), np.zeros(1, int), np.zeros((1, 4)), np.zeros(2))
+    with pytest.raises(ValueError, match="labels of detections must be from 0 to 0"):
+        evaluate(scored((0, 1, BOX, 0.5)), objects(), 1)
+
+
+def random_set(rng, images, per_image, classes, detections):
+    """A data set, and detections of which about half lie near an object."""
+    count = images * per_image
+    corner, size = rng.uniform(0, 80, (count, 2)), rng.uniform(5, 40, (count, 2))
+    boxes = np.concatenate((corner, corner + size), axis=1)
+    there = Objects(
+        np.repeat(np.arange(images), per_image),
+        rng.integers(0, classes, count),
+        boxes,
+        rng.random(count) < 0.15,
+    )
+    source = rng.integers(0, count, images * detections)
+    near = boxes[source] + rng.normal(0, 2, (len(source), 4))
+    label = np.where(
+        rng.random(len(source)) < 0.8, there.label[source], rng.integers(0, classes, len(source))
+    )
+    return there, Scored(there.image[source], label, near, rng.random(len(source)))
+
+
+def by_the_book(found, there, label, threshold=0.5):
+    """The devkit's VOCevaldet.m step by step, one detection at a time."""
+    taken, flags = set(), []
+    for d in np.flatnonzero(found.label == label)[
+        np.argsort(-found.scores[found.label == label], kind="stable")
+    ]:
+        best, best_object = -np.inf, None
+        for g in np.flatnonzero((there.image == found.image[d]) & (there.label == label)):
+            a, b = found.boxes[d], there.boxes[g]
+            w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+            if w > 0 and h > 0:
+                area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+                if w * h / (area - w * h) > best:
+                    best, best_object = w * h / (area - w * h), g
+        if best >= threshold:
+            if there.difficult[best_object]:
+                continue
+            flags.append(best_object not in taken)
+            taken.add(best_object)
+        else:
+            flags.append(False)
+    hits = np.cumsum(flags)
+    positives = ((there.label == label) & ~there.difficult).sum()
+    recall, precision = hits / positives, hits / np.arange(1, len(flags) + 1)
+    ap_11 = sum(precision[recall >= t - 1e-12].max(initial=0) for t in np.linspace(0, 1, 11)) / 11
+    r, p = np.concatenate(([0], recall, [1])), np.concatenate(([0], precision, [0]))
+    for i in range(len(p) - 2, -1, -1):
+        p[i] = max(p[i], p[i + 1])
+    return ap_11, ((r[1:] - r[:-1]) * p[1:]).sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_devkit_s_procedure_on_random_sets(seed, monkeypatch):
+    monkeypatch.setattr("training.voc_map._MAX_PAIRS", 100)  # pairs in parts
+    there, found = random_set(np.random.default_rng(seed), 30, 6, 3, 20)
+    for label, result in enumerate(evaluate(found, there, 3)):
+        assert (result.ap_11, result.ap) == pytest.approx(by_the_book(found, there, label))
+
+
+def test_equals_an_independent_package_on_random_sets():
+    library = pytest.importorskip("mean_average_precision")
+    there, found = random_set(np.random.default_rng(7), 23, 6, 1, 15)
+    # The package matches difficult objects one by one; without them the definitions agree.
+    there = Objects(there.image, there.label, there.boxes, np.zeros(len(there.image), bool))
+    metric = library.MetricBuilder.build_evaluation_metric("map_2d", num_classes=1)
+    # It counts corners as pixels, one longer than continuous coordinates.
+    for i in range(23):
+        d, g = found.image == i, there.image == i
+        pixels = np.array([0, 0, 1, 1])
+        metric.add(
+            np.column_stack((found.boxes[d] - pixels, found.label[d], found.scores[d])),
+            np.column_stack((there.boxes[g] - pixels, there.label[g], np.zeros((g.sum(), 2)))),
+        )
+    (result,) = evaluate(found, there, 1)
+    points = np.arange(0, 1.1, 0.1)
+    assert result.ap_11 == pytest.approx(metric.value(0.5, points)["mAP"], abs=1e-6)
+    assert result.ap == pytest.approx(metric.value(0.5)["mAP"], abs=1e-6)
+
+
+def test_a_data_set_as_large_as_voc2007_takes_seconds():
+    there, found = random_set(np.random.default_rng(0), 4952, 3, 20, 200)
+    start = time.perf_counter()
+    evaluate(found, there, 20)
+    assert time.perf_counter() - start < 5
