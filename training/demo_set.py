@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.demo_set OUT.
+
+Without further options it holds the demo's five objects. With `--cutouts` and `--backgrounds` it is
+made of the user's own pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ssd_ros import atomic, picture_files
+from training import demo_photographs
+from training.compose import CutOut, Placed, compose
+
+SETS = ("trainval", "test")
+DIFFICULT_BELOW = 0.3  # share of an object that is seen
+
+
+def read_cutouts(folder: Path) -> list[CutOut]:
+    """Objects from PNG files with alpha.
+
+    The class is the name of the file without a number at its end (`cup.png`, `cup_2.png`), or of
+    the subfolder where there are any.
+
+    Raises:
+        ValueError: there is no such file, or one without transparent pixels.
+    """
+    files = sorted(folder.glob("*/*.png")) or sorted(folder.glob("*.png"))
+    if not files:
+        raise ValueError(f"folder '{folder}' holds no PNG files, neither itself nor in subfolders")
+    return [CutOut(_class_of(file, folder), _read_with_alpha(file)) for file in files]
+
+
+def _class_of(file: Path, folder: Path) -> str:
+    if file.parent != folder:
+        return file.parent.name
+    return re.sub(r"[\s_-]*\d*$", "", file.stem) or file.stem
+
+
+def _read_with_alpha(file: Path) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
+        raise ValueError(f"cut-out '{file}' must be an 8-bit PNG with an alpha channel")
+    alpha = pixels[..., 3]
+    if not (alpha > 127).any() or (alpha > 127).all():
+        raise ValueError(f"cut-out '{file}' must be part opaque (the object), part transparent")
+    x, y, w, h = cv2.boundingRect((alpha > 127).astype(np.uint8))
+    return pixels[y : y + h, x : x + w]
+
+
+def write_set(
+    out: Path,
+    name: str,
+    count: int,
+    seed: int,
+    cutouts: Sequence[CutOut],
+    backgrounds: Sequence[np.ndarray],
+    size: tuple[int, int],
+    workers: int = 0,
+) -> None:
+    """Composes one image set. Its pictures depend on the seed, the set's name and their number."""
+    make = partial(
+        _write_picture,
+        out=out,
+        name=name,
+        seed=seed,
+        cutouts=cutouts,
+        backgrounds=backgrounds,
+        size=size,
+    )
+    for folder in ("Annotations", "JPEGImages"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    progress = partial(tqdm, total=count, desc=name, unit="picture", disable=None)
+    if workers > 1:
+        # Spawned: a fork inherits OpenCV's locks, but not the threads that hold them.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+            ids = list(progress(pool.map(make, range(count), chunksize=16)))
+    else:
+        ids = list(progress(map(make, range(count))))
+    # Last, so that a set that was cut short is not taken for a whole one.
+    text = "".join(f"{picture_id}\n" for picture_id in ids)
+    atomic.write(out / "ImageSets" / "Main" / f"{name}.txt", text.encode())
+
+
+def _write_picture(
+    number: int,
+    out: Path,
+    name: str,
+    seed: int,
+    cutouts: Sequence[CutOut],
+    backgrounds: Sequence[np.ndarray],
+    size: tuple[int, int],
+) -> str:
+    rng = np.random.default_rng([seed, *name.encode(), number])
+    picture, objects = compose(rng, cutouts, backgrounds, size)
+    picture_id = f"{name}_{number:05d}"
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])
+    (out / "JPEGImages" / f"{picture_id}.jpg").write_bytes(data.tobytes())
+    (out / "Annotations" / f"{picture_id}.xml").write_bytes(annotation(picture_id, size, objects))
+    return picture_id
+
+
+def annotation(picture_id: str, size: tuple[int, int], objects: Sequence[Placed]) -> bytes:
+    """A PASCAL VOC annotation; its pixels count from 1 and both corners are inside the box."""
+    root = ElementTree.Element("annotation")
+    _add(root, "filename", f"{picture_id}.jpg")
+    node = ElementTree.SubElement(root, "size")
+    for tag, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
+        _add(node, tag, value)
+    for item in objects:
+        if item.box[0] >= item.box[2] or item.box[1] >= item.box[3]:
+            continue
+        node = ElementTree.SubElement(root, "object")
+        _add(node, "name", item.name)
+        _add(node, "truncated", int(item.seen < 0.95))
+        _add(node, "difficult", int(item.seen < DIFFICULT_BELOW))
+        box = ElementTree.SubElement(node, "bndbox")
+        x1, y1, x2, y2 = item.box
+        for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            _add(box, tag, value)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8")
+
+
+def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
+    ElementTree.SubElement(parent, tag).text = str(value)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or min(map(int, match.groups())) < 32:
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT of at least 32, got '{text}'")
+    return int(match[1]), int(match[2])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.demo_set", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to write the data set to")
+    parser.add_argument("--pictures", type=int, default=4000, help="for training (trainval)")
+    parser.add_argument("--held-out", type=int, default=500, help="for evaluation (test)")
+    parser.add_argument("--size", type=_size, default=(400, 300), metavar="WxH", help="in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="another one gives other pictures")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--cutouts",
+        type=Path,
+        metavar="DIR",
+        help="your objects: PNG with alpha, named after the class (cup.png, cup_2.png) or in a "
+        "subfolder of its name",
+    )
+    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="pictures without them")
+    options = parser.parse_args(arguments)
+    try:
+        if options.cutouts:
+            cutouts = read_cutouts(options.cutouts)
+        else:
+            cutouts = [CutOut(name, pixels) for name, pixels in demo_photographs.cutouts()]
+        if options.backgrounds:
+            backgrounds = [picture_files.read(f) for f in picture_files.find([options.backgrounds])]
+        else:
+            backgrounds = demo_photographs.backgrounds()
+        for name, count in zip(SETS, (options.pictures, options.held_out), strict=True):
+            write_set(
+                options.out,
+                name,
+                count,
+                options.seed,
+                cutouts,
+                backgrounds,
+                options.size,
+                options.workers,
+            )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    classes = ", ".join(sorted({cutout.name for cutout in cutouts}))
+    print(f"wrote {options.out}: {options.pictures} + {options.held_out} pictures of {classes}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
