@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training examples: what the network sees, and where the boxes go."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from voc_made import COLOURS, make_set
+
+from ssd_ros import picture_files
+from ssd_ros.detector import Picture, network_input
+from training import batches, voc
+from training.augment import Augment
+
+FILL = (123, 117, 104)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """As in the loader's workers: pictures this small only make threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def examples(root):
+    return batches.load(voc.find_items(root, "trainval"))[0]
+
+
+def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(examples):
+    draws = batches.Draws(examples, Augment("none", FILL), seed=0)
+    for draw in range(4):
+        pixels, _, _, name = draws[draw]
+        expected = network_input([Picture(picture_files.read(Path(name)))])[0]
+        assert np.array_equal(pixels.numpy(), expected)
+
+
+@pytest.mark.parametrize("kind", ["none", "light", "ssd"])
+def test_boxes_follow_their_objects(examples, kind):
+    """The middle of each box has the colour of its class, whatever was done to the picture."""
+    draws = batches.Draws(examples, Augment(kind, FILL), seed=1)
+    checked = 0
+    for draw in range(30):
+        pixels, boxes, labels, _ = draws[draw]
+        assert pixels.shape == (300, 300, 3)
+        assert pixels.dtype == torch.uint8
+        assert boxes.min() >= 0
+        assert boxes.max() <= 1
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        for box, label in zip(boxes, labels, strict=True):
+            x, y = ((box[:2] + box[2:]) / 2 * 300).long().tolist()
+            red, _, blue = pixels[y, x].int().tolist()
+            wanted_red = list(COLOURS)[label] == "disc"  # drawn as BGR
+            assert (red > blue) == wanted_red
+            checked += 1
+    assert checked >= 30
+
+
+def test_the_paper_s_augmentation_varies_the_size_of_objects(examples):
+    draws = batches.Draws(examples, Augment("ssd", FILL), seed=1)
+    areas = torch.cat(
+        [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(draws.__getitem__, range(30))]
+    )
+    plain = batches.Draws(examples, Augment("none", FILL), seed=1)
+    fixed = torch.cat(
+        [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(plain.__getitem__, range(30))]
+    )
+    assert areas.min() < fixed.min() / 2
+    assert areas.max() > fixed.max() * 1.5
+
+
+def test_a_picture_without_objects_passes_through_every_augmentation():
+    picture = np.full((60, 80, 3), 200, np.uint8)
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        pixels, boxes, labels = Augment("ssd", FILL)(picture, *nothing)
+        assert pixels.shape == (300, 300, 3)
+        assert boxes.shape == (0, 4)
+        assert labels.shape == (0,)
+
+
+def test_defective_boxes_are_left_out_and_counted(root, tmp_path):
+    bad = make_set(tmp_path / "bad", pictures=2)
+    path = bad / "Annotations" / "0000.xml"
+    text = path.read_text()
+    path.write_text(
+        text.replace(
+            "</annotation>",
+            text[text.index("<object>") : text.index("</object>")] + "</object></annotation>",
+        )
+        .replace("<xmax>", "<xmax>0", 1)
+        .replace("<xmin>", "<xmin>999", 1)
+    )
+    examples, _ = batches.load(voc.find_items(bad, "trainval"))
+    assert len(examples[0].labels) == 3
+    assert batches.dropped_boxes(examples) == {str(path): 1}
+    _, boxes, labels, _ = batches.Draws(examples, Augment("none", FILL), 0)[0]
+    assert len(boxes) == len(labels) == 2
+
+
+def test_an_unknown_class_is_refused_with_its_file(root):
+    with pytest.raises(voc.VOCError, match=r"\.xml' has the class 'square', expected one of disc"):
+        batches.load(voc.find_items(root, "trainval"), ["disc"])
+
+
+def test_a_set_without_a_single_object_is_refused(tmp_path):
+    bare = make_set(tmp_path / "bare", pictures=2)
+    for path in (bare / "Annotations").iterdir():
+        path.write_text("<annotation/>")
+    with pytest.raises(voc.VOCError, match="none of the 1 pictures has an object"):
+        batches.load(voc.find_items(bare, "trainval"))
+
+
+# --- order and chance --------------------------------------------------------------------------
+
+
+def flat(batch):
+    return [batch.pictures, batch.boxes, batch.labels]
+
+
+def run(examples, first, last, batch, **options):
+    draws = batches.Draws(examples, Augment("ssd", FILL), seed=3)
+    return list(batches.loader(draws, first, last, batch, **options))
+
+
+def test_each_epoch_takes_every_picture_once_in_an_order_of_its_own(examples):
+    draws = batches.Draws(examples, Augment("none", FILL), seed=0)
+    epochs = [[draws[e * 4 + i][3] for i in range(4)] for e in range(6)]
+    assert all(len(set(epoch)) == 4 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_draw_is_the_same_for_any_workers_processes_and_restarts(examples):
+    whole = run(examples, 0, 3, 4)
+    for others in (
+        run(examples, 0, 3, 4, workers=2),
+        run(examples, 0, 1, 4) + run(examples, 1, 3, 4),
+    ):
+        for a, b in zip(whole, others, strict=True):
+            assert a.names == b.names
+            assert all(torch.equal(x, y) for x, y in zip(flat(a), flat(b), strict=True))
+    ranks = [run(examples, 0, 3, 2, rank=rank, processes=2) for rank in range(2)]
+    for i, batch in enumerate(whole):
+        assert torch.equal(batch.pictures, torch.cat([ranks[0][i].pictures, ranks[1][i].pictures]))
+
+
+def test_drawing_does_not_touch_the_global_generator(examples):
+    draws = batches.Draws(examples, Augment("ssd", FILL), seed=3)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    draws[0]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_collate_pads_pictures_with_fewer_objects():
+    picture = torch.zeros(300, 300, 3, dtype=torch.uint8)
+    one, none = torch.rand(1, 4), torch.zeros(0, 4)
+    batch = batches.collate(
+        [
+            (picture, one, torch.tensor([2]), "a"),
+            (picture, none, torch.zeros(0, dtype=torch.int64), "b"),
+        ]
+    )
+    assert batch.labels.tolist() == [[2], [-1]]
+    assert torch.equal(batch.boxes[0], one)
+    assert batch.names == ("a", "b")
+
+
+def test_opencv_reads_pictures_as_the_detector_does(examples):
+    pixels = picture_files.read(examples[0].item.picture)
+    assert np.array_equal(pixels, cv2.imread(str(examples[0].item.picture)))

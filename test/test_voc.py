@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VOC-format data sets are read exactly, and their defects reported."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from voc_made import make_set
+
+from training import voc
+from training.voc import VOCError
+from training.voc_check import check
+
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
+<xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
+
+
+def xml(*objects, size="<size><width>120</width><height>90</height></size>"):
+    """An annotation; objects as name, box, difficult."""
+    inside = "".join(OBJECT.format(name=n, box=b, difficult=d) for n, b, d in objects)
+    return f"<annotation>{size}{inside}</annotation>"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_set(tmp_path / "set")
+
+
+# --- annotations -------------------------------------------------------------------------------
+
+
+def test_boxes_become_continuous_so_that_areas_equal_the_devkit_s(tmp_path):
+    file = tmp_path / "a.xml"
+    file.write_text(xml(("cat", (1, 1, 10, 20), 0), ("dog", (5.5, 7, 120, 90), 1)))
+    annotation = voc.read_annotation(file)
+    assert annotation.names == ("cat", "dog")
+    assert annotation.boxes.tolist() == [[0, 0, 10, 20], [4.5, 6, 120, 90]]
+    assert annotation.difficult.tolist() == [False, True]
+    assert annotation.size == (120, 90)
+    sides = annotation.boxes[0, 2:] - annotation.boxes[0, :2]
+    assert sides.tolist() == [10 - 1 + 1, 20 - 1 + 1]
+
+
+def test_an_annotation_without_objects_is_valid(tmp_path):
+    (tmp_path / "a.xml").write_text(xml())
+    assert voc.read_annotation(tmp_path / "a.xml").boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation><object>", "a.xml' is not XML"),
+        (
+            xml(("cat", (1, 1, 9, 9), 0), ("cat", ("x", 1, 9, 9), 0)),
+            "object 2: bndbox/xmin must be",
+        ),
+        (xml(("cat", ("nan", 1, 9, 9), 0)), "got 'nan'"),
+        (xml((" ", (1, 1, 9, 9), 0)), "object 1: has no name"),
+    ],
+)
+def test_an_unreadable_annotation_is_refused_with_file_and_object(tmp_path, text, message):
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(VOCError, match=message):
+        voc.read_annotation(tmp_path / "a.xml")
+
+
+def test_only_boxes_with_an_area_in_the_picture_are_usable():
+    boxes = np.array(
+        [[0, 0, 10, 10], [9, 9, 10, 20], [30, 5, 20, 9], [-5, -5, 5, 5], [200, 0, 210, 9]],
+        np.float32,
+    )
+    inside, good = voc.usable(boxes, (120, 90))
+    assert good.tolist() == [True, False, False, True, False]
+    assert inside[3].tolist() == [0, 0, 5, 5]
+
+
+# --- folders -----------------------------------------------------------------------------------
+
+
+def test_image_sets_of_several_years_are_joined_in_order(root, tmp_path):
+    kit = tmp_path / "VOCdevkit"
+    for year in ("2007", "2012"):
+        shutil.copytree(root, kit / f"VOC{year}")
+    for start in (kit, tmp_path):
+        items = voc.find_items(start, "2012_test+2007_trainval")
+        assert [item.picture_id for item in items] == [f"{i:04d}" for i in (4, 5, 6, 7, 0, 1, 2, 3)]
+        assert items[0].picture == kit / "VOC2012" / "JPEGImages" / "0004.png"
+        assert items[-1].annotation == kit / "VOC2007" / "Annotations" / "0003.xml"
+
+
+def test_what_is_missing_is_named(root, tmp_path):
+    with pytest.raises(VOCError, match=r"train\.txt'; sets there: test, trainval"):
+        voc.find_items(root, "train")
+    with pytest.raises(VOCError, match="no Annotations/"):
+        voc.find_items(tmp_path, "trainval")
+    (root / "JPEGImages" / "0001.png").unlink()
+    with pytest.raises(VOCError, match="names '0001'"):
+        voc.find_items(root, "trainval")
+    (root / "ImageSets" / "Main" / "trainval.txt").write_text("")
+    with pytest.raises(VOCError, match="is empty"):
+        voc.find_items(root, "trainval")
+
+
+def test_classes_are_found_in_voc_s_order_for_voc_and_sorted_else(tmp_path):
+    def classes(*names):
+        (tmp_path / "a.xml").write_text(xml(*((name, (1, 1, 9, 9), 0) for name in names)))
+        return voc.find_classes([voc.read_annotation(tmp_path / "a.xml")])
+
+    assert classes("screw", "bolt", "screw") == ("bolt", "screw")
+    assert classes("sofa", "bicycle") == ("bicycle", "sofa")
+    assert classes(*voc.labels.VOC[5:]) == tuple(voc.labels.VOC)
+
+
+# --- check -------------------------------------------------------------------------------------
+
+
+def plant(root, text, picture_id="0002"):
+    (root / "Annotations" / f"{picture_id}.xml").write_text(text)
+
+
+def test_a_sound_set_has_no_defects(root, capsys):
+    assert voc.main(["check", str(root)]) == 0
+    assert "8 pictures; objects: disc 8, square 8\nno defects" in capsys.readouterr().out
+
+
+DEFECTS = {
+    "missing picture": lambda root: (root / "JPEGImages" / "0002.png").unlink(),
+    "unreadable picture": lambda root: (root / "JPEGImages" / "0002.png").write_bytes(b"x"),
+    "missing annotation": lambda root: (root / "Annotations" / "0002.xml").unlink(),
+    "unreadable annotation": lambda root: plant(root, "<annotation>"),
+    "unknown class": lambda root: plant(root, xml(("dics", (1, 1, 9, 9), 0))),
+    "zero size": lambda root: plant(root, xml(("disc", (9, 1, 9, 9), 0))),
+    "swapped corners": lambda root: plant(root, xml(("disc", (9, 1, 3, 9), 0))),
+    "outside the picture": lambda root: plant(root, xml(("disc", (9, 1, 121, 9), 0))),
+    "duplicate object": lambda root: plant(
+        root, xml(("disc", (1, 1, 9, 9), 0), ("disc", (1, 1, 9, 9), 0))
+    ),
+    "no size": lambda root: plant(root, xml(("disc", (1, 1, 9, 9), 0), size="")),
+    "wrong size": lambda root: cv2.imwrite(
+        str(root / "JPEGImages" / "0002.png"), np.zeros((91, 120, 3), np.uint8)
+    ),
+    "duplicate id": lambda root: (root / "ImageSets/Main/trainval.txt").write_text("0002\n0002\n"),
+    "empty set": lambda root: (root / "ImageSets/Main/trainval.txt").write_text("\n"),
+    "no image sets": lambda root: shutil.rmtree(root / "ImageSets"),
+}
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_a_planted_defect_is_found(root, kind):
+    DEFECTS[kind](root)
+    found = check(root, ["disc", "square"]).defects
+    assert kind in {defect.kind for defect in found}
+    # A file that is gone is missed by the sets, too.
+    assert len({defect.kind for defect in found}) == 1
+    if kind not in ("duplicate id", "empty set", "no image sets"):
+        assert any(defect.file.stem == "0002" for defect in found)
+
+
+def test_the_report_names_file_object_and_numbers(root, capsys):
+    plant(root, xml(("square", (1, 1, 9, 9), 0), ("disc", (9, 1, 9, 9), 0)))
+    assert voc.main(["check", str(root)]) == 1
+    out = capsys.readouterr().out
+    assert "0002.xml: zero size: object 2 (disc), xmin 9, ymin 1, xmax 9, ymax 9" in out
+    assert "1 defects: zero size 1" in out
+
+
+def test_two_pictures_of_one_name_are_a_defect(root):
+    shutil.copy(root / "JPEGImages" / "0002.png", root / "JPEGImages" / "0002.jpg")
+    assert [defect.kind for defect in check(root).defects] == ["duplicate id"]
+
+
+def test_a_folder_that_is_no_data_set_is_an_error(tmp_path, capsys):
+    assert voc.main(["check", str(tmp_path)]) == 2
+    assert "no Annotations/" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a picture of any size to the network's input, with the SSD paper's augmentations.
+
+Section 2.2 and 3.6 of arXiv 1512.02325: expansion, a crop that overlaps the objects, flip and
+photometric distortion, out of torchvision.transforms.v2. Three things are done otherwise:
+  - the colours are distorted after the warp to 300×300, so that the cost does not grow with the
+    picture;
+  - the channels are not permuted (the paper's own training does not, either);
+  - the final warp is the very one of `ssd_ros.detector.network_input` (OpenCV, bilinear, without
+    antialiasing): a network trained on smoother pictures would meet others on the robot.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from ssd_ros.model.config import INPUT_SIZE
+
+CHOICES = ("none", "light", "ssd")
+
+
+class Warp(v2.Transform):
+    """Resizes pictures and boxes to 300×300 as the detector does on the robot."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        size = (INPUT_SIZE, INPUT_SIZE)
+        if isinstance(inpt, tv_tensors.Image):
+            pixels = np.ascontiguousarray(inpt.permute(1, 2, 0).numpy())
+            warped = torch.from_numpy(cv2.resize(pixels, size)).permute(2, 0, 1)
+            return tv_tensors.Image(warped)
+        if isinstance(inpt, tv_tensors.BoundingBoxes):
+            return v2.functional.resize(inpt, list(size))
+        return inpt
+
+
+class _PhotometricDistort(v2.RandomPhotometricDistort):
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {**super().make_params(flat_inputs), "channel_permutation": None}
+
+
+class _IoUCrop(v2.RandomIoUCrop):
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        # Without objects no crop can overlap one: torchvision would search for long.
+        boxes = next(x for x in flat_inputs if isinstance(x, tv_tensors.BoundingBoxes))
+        return super().make_params(flat_inputs) if len(boxes) else {}
+
+
+def _labels(inputs: tuple[Any, Any, Tensor]) -> Tensor:
+    return inputs[2]
+
+
+class Augment:
+    """Makes training examples.
+
+    Args:
+        kind: `none` (warp only), `light` (flip and colours), `ssd` (the paper's).
+        fill: RGB, 0 to 255, around an expanded picture: the mean that the network subtracts.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+
+    def __init__(self, kind: str, fill: tuple[float, ...]) -> None:
+        if kind not in CHOICES:
+            raise ValueError(f"augment must be {', '.join(CHOICES)}, got '{kind}'")
+        fill_rgb = {tv_tensors.Image: [round(value) for value in fill], "others": 0}
+        geometry: list[v2.Transform] = [
+            v2.RandomZoomOut(fill=fill_rgb),
+            _IoUCrop(),
+        ]
+        colours: list[v2.Transform] = [_PhotometricDistort(), v2.RandomHorizontalFlip()]
+        self._steps = v2.Compose(
+            (geometry if kind == "ssd" else [])
+            + [Warp()]
+            + (colours if kind != "none" else [])
+            + [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(labels_getter=_labels)]
+        )
+
+    def __call__(
+        self, picture: np.ndarray, boxes: np.ndarray, labels: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One example; chance comes from torch's global generator alone.
+
+        Args:
+            picture: uint8 RGB (H, W, 3).
+            boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of it, with an area inside it.
+            labels: int64 (N,).
+
+        Returns:
+            uint8 RGB (300, 300, 3), float32 (M, 4) corners as fractions, int64 (M,). Boxes
+            thinner than a pixel of the input are dropped.
+        """
+        image = tv_tensors.Image(torch.from_numpy(picture).permute(2, 0, 1))
+        corners = tv_tensors.BoundingBoxes(
+            torch.from_numpy(boxes), format="XYXY", canvas_size=picture.shape[:2]
+        )
+        image, corners, kept = self._steps(image, corners, torch.from_numpy(labels))
+        pixels = image.as_subclass(Tensor).permute(1, 2, 0).contiguous()
+        return pixels, corners.as_subclass(Tensor) / INPUT_SIZE, kept

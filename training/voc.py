@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PASCAL VOC data sets: annotations, image sets, classes.
+
+python -m training.voc check DIR        report every defect by file and object
+python -m training.voc download DIR     fetch PASCAL VOC 2007 or 2012
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ssd_ros import picture_files
+from ssd_ros.model import labels
+
+
+class VOCError(ValueError):
+    """A data set that cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one XML file says.
+
+    Attributes:
+        picture_id: name of the file without `.xml`.
+        size: width and height in pixels, None where the file does not say.
+        names: class of each object.
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, continuous, as written in the file: they may
+            be empty or lie outside the picture (see `usable`).
+        difficult: bool (N,).
+    """
+
+    picture_id: str
+    size: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes: np.ndarray
+    difficult: np.ndarray
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of an image set, not read yet."""
+
+    picture_id: str
+    picture: Path
+    annotation: Path
+
+
+def read_annotation(path: Path) -> Annotation:
+    """Reads a VOC XML file.
+
+    VOC counts pixels from 1 and a box contains both its corner pixels: subtracting 1 from xmin and
+    ymin alone makes corners in continuous coordinates.
+
+    Raises:
+        VOCError: the file is missing, is not XML, or an object lacks a name or a number.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise VOCError(f"annotation '{path}' cannot be read: {error.strerror}") from None
+    except ElementTree.ParseError as error:
+        raise VOCError(f"annotation '{path}' is not XML: {error}") from None
+    names, boxes, difficult = [], [], []
+    for number, node in enumerate(root.findall("object"), start=1):
+        try:
+            name = (node.findtext("name") or "").strip()
+            if not name:
+                raise ValueError("has no name")
+            corners = [_number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
+            difficult.append((node.findtext("difficult") or "0").strip() not in ("", "0"))
+        except ValueError as error:
+            raise VOCError(f"annotation '{path}', object {number}: {error}") from None
+        names.append(name)
+        boxes.append((corners[0] - 1, corners[1] - 1, corners[2], corners[3]))
+    return Annotation(
+        path.stem,
+        _size(root),
+        tuple(names),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(difficult, bool),
+    )
+
+
+def _number(node: ElementTree.Element, tag: str) -> float:
+    text = node.findtext(tag)
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{tag} must be a number, got {text!r}")
+    return value
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+    try:
+        return int(_number(root, "size/width")), int(_number(root, "size/height"))
+    except ValueError:
+        return None
+
+
+def usable(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut to the picture, and which of them can be trained on.
+
+    Those that the file writes with xmin = xmax, with swapped corners, or outside the picture can
+    not: a box without an area has no logarithm, and its loss is not a number.
+
+    Args:
+        boxes: float (N, 4) in pixels.
+        size: width and height of the picture.
+
+    Returns:
+        float32 (N, 4), and bool (N,).
+    """
+    inside = boxes.clip(0, np.array([*size, *size], np.float32)).astype(np.float32)
+    good = (boxes[:, 2:] > boxes[:, :2] + 1) & (inside[:, 2:] > inside[:, :2])
+    return inside, np.asarray(good.all(axis=1))
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def find_items(root: Path, image_sets: str) -> list[Item]:
+    """The pictures of some image sets, in the order of the files.
+
+    Args:
+        root: a VOC-format folder (Annotations/ JPEGImages/ ImageSets/Main/), or the development
+            kit (VOCdevkit, or a folder that holds it) with its VOC2007 and VOC2012.
+        image_sets: names joined by `+`: `trainval`; for the kit with the year,
+            `2007_trainval+2012_trainval`.
+
+    Raises:
+        VOCError: a folder, set or picture is missing, or the sets are empty.
+    """
+    items = []
+    for name in image_sets.split("+"):
+        folder, image_set = _locate(root, name.strip())
+        pictures = {
+            path.stem: path
+            for path in sorted((folder / "JPEGImages").iterdir(), reverse=True)
+            if path.suffix.lower() in picture_files.SUFFIXES
+        }
+        for picture_id in read_image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
+            if picture_id not in pictures:
+                raise VOCError(
+                    f"image set '{folder / 'ImageSets' / 'Main' / image_set}.txt' names "
+                    f"'{picture_id}', but '{folder / 'JPEGImages'}' has no such picture"
+                )
+            annotation = folder / "Annotations" / f"{picture_id}.xml"
+            items.append(Item(picture_id, pictures[picture_id], annotation))
+    if not items:
+        raise VOCError(f"image set '{image_sets}' of '{root}' is empty")
+    return items
+
+
+def read_image_set(path: Path) -> list[str]:
+    """Picture ids of an `ImageSets/Main` file: the first word of each line.
+
+    Raises:
+        VOCError: the file is missing; the message names those that are there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        raise VOCError(f"there is no image set '{path}'; sets there: {there}") from None
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _locate(root: Path, name: str) -> tuple[Path, str]:
+    """The VOC-format folder and the plain name of an image set."""
+    if (root / "Annotations").is_dir():
+        folder, image_set = root, name
+    else:
+        year, _, image_set = name.partition("_")
+        choices = [root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"]
+        folder = next((path for path in choices if path.is_dir()), choices[0])
+        if not image_set or not (folder / "Annotations").is_dir():
+            raise VOCError(
+                f"'{root}' is not a VOC-format folder (no Annotations/), and image set '{name}' "
+                f"is not one of a development kit there (expected YEAR_SET and '{choices[0]}')"
+            )
+    for part in ("Annotations", "JPEGImages"):
+        if not (folder / part).is_dir():
+            raise VOCError(f"'{folder}' has no folder {part}/")
+    return folder, image_set
+
+
+def find_classes(annotations: Iterable[Annotation]) -> tuple[str, ...]:
+    """Names of all classes: in VOC's order for VOC, else sorted."""
+    names = {name for annotation in annotations for name in annotation.names}
+    if names and names <= set(labels.VOC):
+        # All twenty where half are seen: a small set with a cat and a dog gets two outputs.
+        if len(names) > len(labels.VOC) // 2:
+            return tuple(labels.VOC)
+        return tuple(name for name in labels.VOC if name in names)
+    return tuple(sorted(names))
+
+
+def download(root: Path, year: str) -> None:
+    """Fetches PASCAL VOC through torchvision into root/VOCdevkit; complete archives are kept."""
+    from torchvision.datasets import VOCDetection
+
+    for image_set in ("trainval", "test") if year == "2007" else ("trainval",):
+        VOCDetection(str(root), year=year, image_set=image_set, download=True)
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from training import voc_check
+
+    parser = argparse.ArgumentParser(prog="python -m training.voc", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="report every defect by file and object")
+    check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
+    check.add_argument("--classes", nargs="+", metavar="NAME", help="the only ones expected")
+    fetch = commands.add_parser("download", help="fetch PASCAL VOC")
+    fetch.add_argument("root", type=Path, help="folder for VOCdevkit/")
+    fetch.add_argument("--year", default="2007", choices=("2007", "2012"))
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "download":
+            download(options.root, options.year)
+            return 0
+        report = voc_check.check(options.root, options.classes)
+    except (VOCError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for defect in report.defects:
+        print(defect)
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
+    print(f"{report.pictures} pictures; objects: {counts or 'none'}")
+    kinds = Counter(defect.kind for defect in report.defects)
+    print(
+        f"{len(report.defects)} defects: "
+        + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        if kinds
+        else "no defects"
+    )
+    return 1 if report.defects else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
