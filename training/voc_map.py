@@ -2,10 +2,10 @@
 """PASCAL VOC average precision, by the rules of the official development kit.
 
 For each class, detections of all pictures are taken by falling score. Each is held against the
-object of its class in its picture that it overlaps most. Where the overlap is large enough, it is a
-true positive if it is the first on that object, and a false positive if it is a duplicate; it is not
-counted at all if the object is marked difficult. Everything else is a false positive. Recall is over
-the objects that are not difficult.
+object of its class in its picture that it overlaps most. Where the overlap is large enough, it is
+a true positive if it is the first on that object, and a false positive if it is a duplicate; it
+is not counted at all if the object is marked difficult. Everything else is a false positive.
+Recall is over the objects that are not difficult.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def evaluate(
     """
     for name, table in (("detections", detections), ("objects", objects)):
         label, image = table.label, table.image
-        if len(label) and not (0 <= label.min() and label.max() < num_classes):
+        if len(label) and not (label.min() >= 0 and label.max() < num_classes):
             raise ValueError(f"labels of {name} must be from 0 to {num_classes - 1}")
         if len(image) and image.min() < 0:
             raise ValueError(f"picture indices of {name} must not be negative")

@@ -102,6 +102,18 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
     return weights
 
 
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, of whatever network they are; no code in it is ever executed.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or would run code.
+    """
+    try:
+        return _load(Path(path))[0]
+    except WeightsError as error:
+        raise WeightsError(f"weights file '{path}': {error}") from None
+
+
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file, recognised by its first bytes, not by its name."""
     try:

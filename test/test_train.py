@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training can be stopped, killed, resumed and spread, and ends with the same weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from voc_made import make_set
+
+from ssd_ros.model import weights
+from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.ssd300 import SSD300
+from training import batch_norm, evaluate, initial, options, run_files, train
+from training.average import Average
+
+# Small enough for a test: seconds on one core.
+QUICK = "--width 0.0625 --iterations 6 --batch 4 --workers 0 --precision fp32 --device cpu".split()
+QUICK += "--val-sets none --ema 0.9 --optimizer adamw --checkpoint-every 2".split()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data") / "set", pictures=12)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root, tmp_path_factory):
+    """The folder of a run of six iterations that nobody stopped."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert run(root, out) == 0
+    return out
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks this narrow only make threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(root, out, *more):
+    return train.main(["--data", str(root), "--out", str(out), *QUICK, *more])
+
+
+def command(root, out, *more):
+    return [sys.executable, "-m", "training.train", "--data", root, "--out", out, *QUICK, *more]
+
+
+def start(arguments, **environment):
+    """The command as a process of its own, with as many threads as this one."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), **environment}
+    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def same_tensors(a, b):
+    a, b = load_file(a), load_file(b)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def lines(out):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run_files.read_metrics(out)]
+
+
+# --- stop and go -------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may run after it that a kill would not let run."""
+
+
+@pytest.mark.parametrize("at", [1, 4, 5])
+def test_a_killed_and_resumed_run_ends_with_the_very_weights(
+    root, undisturbed, tmp_path, monkeypatch, at
+):
+    step = train.Trainer.step
+
+    def step_or_die(self, *arguments, **keywords):
+        if self.progress.iteration == at:
+            raise Killed
+        return step(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Trainer, "step", step_or_die)
+        with pytest.raises(Killed):
+            run(root, tmp_path / "run")
+    torch.rand(7)  # another process would not have the same generator, either
+    assert run(root, tmp_path / "run", "--resume") == 0
+    assert same_tensors(tmp_path / "run" / "last.safetensors", undisturbed / "last.safetensors")
+    assert lines(tmp_path / "run") == lines(undisturbed)
+
+
+def test_sigkill_and_sigterm_lose_nothing(root, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    long = ["--checkpoint-every", "1", "--resume"]
+    for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 128 + 15)):
+        process = start(command(root, out, *long))
+        before = checkpointed(out)
+        deadline = time.monotonic() + 90
+        while checkpointed(out) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break  # quicker than the signal
+        assert process.returncode == status, errors
+    assert run(root, out, *long) == 0
+    assert same_tensors(out / "last.safetensors", undisturbed / "last.safetensors")
+
+
+def checkpointed(out):
+    path = out / run_files.CHECKPOINT
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_as_another(root, undisturbed, capsys):
+    assert run(root, undisturbed) == 1
+    assert "holds a run; go on with --resume" in capsys.readouterr().err
+    assert run(root, undisturbed, "--resume", "--lr", "0.5") == 1
+    assert "--lr 0.5 differs from the run to resume, which has 0.001" in capsys.readouterr().err
+
+
+def test_resume_needs_no_option_but_the_folder(undisturbed):
+    before = (undisturbed / "last.safetensors").read_bytes()
+    assert train.main(["--out", str(undisturbed), "--resume"]) == 0
+    assert (undisturbed / "last.safetensors").read_bytes() == before
+
+
+def test_a_metric_line_that_was_cut_short_is_dropped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1}\n{"iteration": 3}\n{"iter')
+    metrics = run_files.Metrics(tmp_path, 2, tensorboard=False)
+    metrics.add(3, loss=1.0)
+    assert run_files.read_metrics(tmp_path) == [{"iteration": 1}, {"iteration": 3, "loss": 1.0}]
+
+
+# --- the same result by other ways -------------------------------------------------------------
+
+
+def test_a_batch_in_parts_gives_the_same_weights(root, undisturbed, tmp_path):
+    assert run(root, tmp_path / "run", "--accumulate", "2") == 0
+    whole, parts = (load_file(out / "last.safetensors") for out in (undisturbed, tmp_path / "run"))
+    losses = [[row["loss"] for row in lines(out)] for out in (undisturbed, tmp_path / "run")]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    for key in whole:  # AdamW's steps are of one size: rounding may turn some
+        assert (whole[key] - parts[key]).abs().mean() < 1e-4
+
+
+def test_two_processes_follow_one_with_twice_the_batch(root, undisturbed, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc_per_node", "2"]
+    arguments = command(root, tmp_path / "run", "--batch", "2")
+    process = start(torchrun + arguments[1:])
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    losses = [[row["loss"] for row in lines(out)] for out in (undisturbed, tmp_path / "run")]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+# --- what a run writes -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    """The folder of a run that is long enough to find something."""
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    arguments = (
+        "--batch-norm --iterations 20 --validate-every 10 --augment none --lr 5e-3 --ema 0.7"
+    )
+    arguments += " --val-sets trainval --warmup 2 --store fp16 --schedule cosine"
+    assert run(root, out, *arguments.split()) == 0
+    return out
+
+
+def test_the_loss_falls_and_the_best_weights_are_kept(trained):
+    rows = run_files.read_metrics(trained)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == 2
+    assert losses[1] < losses[0] / 1.5
+    maps = {row["iteration"]: row["map_voc2007"] for row in rows if "map_voc2007" in row}
+    assert list(maps) == [10, 20]
+    best = weights.read(trained / "best.safetensors")
+    assert best.training["map_voc2007"] == max(maps.values())
+    assert best.training["iterations"] in maps
+    assert best.classes == ("disc", "square")
+    assert best.width == 0.0625
+    assert best.tensors["conv1.1.weight"].dtype == torch.float16
+
+
+def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_path):
+    file, target = trained / "last.safetensors", tmp_path / "figures.json"
+    given = ["--data", str(root), "--sets", "trainval", "--device", "cpu", "--json", str(target)]
+    assert evaluate.main([str(file), *given]) == 0
+    result = json.loads(target.read_text())
+    noted = weights.read(file).training
+    # Noted before the tensors were rounded to half precision.
+    assert result["map_voc2007"] == pytest.approx(noted["map_voc2007"], abs=0.02)
+    assert result["map_voc2007"] > 0
+    assert result["pictures"] == 6
+
+
+def test_frozen_layers_stay_and_others_move(root, undisturbed, tmp_path):
+    source = str(undisturbed / "last.safetensors")
+    out = tmp_path / "run"
+    assert run(root, out, "--init", source, "--freeze", "conv1,conv2", "--iterations", "2") == 0
+    before, after = load_file(source), load_file(out / "last.safetensors")
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert not any(key.startswith(("conv1.", "conv2.")) for key in moved)
+    assert moved >= {"conv3.1.weight", "conv7.0.weight", "scores.0.weight", "offsets.1.weight"}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_the_pictures(root, tmp_path, capsys):
+    broken = SSD300(2, 0.0625)
+    with torch.no_grad():
+        broken.conv3[0].weight.fill_(float("inf"))
+    source = initial.Start(dict(broken.state_dict()), PAPER_VOC, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(initial, "read", lambda _: source)
+        assert run(root, tmp_path / "run", "--init", "broken") == 1
+    message = capsys.readouterr().err
+    assert "iteration 0: the loss is not finite" in message
+    assert message.count(str(Path("JPEGImages"))) == 4
+
+
+def test_a_mistaken_option_is_named(root, tmp_path, capsys):
+    for arguments, message in [
+        (["--freeze", "conv12"], "there is no layer 'conv12'; layers are conv1, conv2"),
+        (["--batch", "0"], "--batch must be at least 1, got 0"),
+        (["--accumulate", "3"], "--accumulate 3 must divide --batch 4"),
+        (["--classes", "disc"], "has the class 'square'"),
+        (["--freeze", ",".join(initial.LAYERS)], "--freeze leaves nothing to train"),
+    ]:
+        assert run(root, tmp_path / "run", *arguments) == 1
+        assert message in capsys.readouterr().err
+
+
+# --- parts -------------------------------------------------------------------------------------
+
+
+def test_folded_batch_normalisation_computes_the_same():
+    torch.manual_seed(0)
+    model = SSD300(2, 0.125)
+    keys = set(model.state_dict())
+    batch_norm.add(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5)
+            module.running_var.uniform_(0.3, 3)
+            torch.nn.init.uniform_(module.weight, 0.3, 2)
+            torch.nn.init.normal_(module.bias)
+    plain = SSD300(2, 0.125)
+    folded = batch_norm.fold(model.state_dict())
+    assert set(folded) == keys
+    plain.load_state_dict(folded)
+    x = torch.randn(1, 3, 300, 300)
+    with torch.inference_mode():
+        for ours, expected in zip(plain.eval()(x), model.eval()(x), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp_path):
+    from safetensors.torch import save_file
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        shapes = {k: v.shape for k, v in vgg16().features.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    features = {f"features.{k}": torch.randn(s, generator=generator) for k, s in shapes.items()}
+    save_file(features, tmp_path / "vgg.safetensors")
+    start = initial.read(str(tmp_path / "vgg.safetensors"))
+    assert start.config.mean == initial.IMAGENET_MEAN
+    assert start.config.scales == PAPER_VOC.scales
+    model = SSD300(3)
+    assert initial.apply(model, start, ["a", "b", "c"]) == 26
+    assert torch.equal(model.conv5[4].weight, features["features.28.weight"])
+    assert torch.equal(model.conv1[0].bias, features["features.0.bias"])
+    with pytest.raises(ValueError, match=r"is --width 0\.5 the width of that file"):
+        initial.apply(SSD300(3, 0.5), start, ["a", "b", "c"])
+
+
+def test_only_chosen_layers_are_taken_over():
+    torch.manual_seed(0)
+    other, model = SSD300(2, 0.125), SSD300(3, 0.125)
+    start = initial.Start(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
+    before = model.conv3[0].weight.clone()
+    initial.apply(model, start, ["a", "b", "c"], ["conv1", "conv2"])
+    assert torch.equal(model.conv2[2].weight, other.conv2[2].weight)
+    assert torch.equal(model.conv3[0].weight, before)
+    # Scores of other classes mean other things; everything else fits.
+    initial.apply(model, start, ["a", "b", "c"])
+    assert torch.equal(model.offsets[0].weight, other.offsets[0].weight)
+
+
+def test_the_average_forgets_the_start_and_follows_the_weights():
+    layer = torch.nn.BatchNorm1d(2)
+    average = Average(layer, 0.99)
+    with torch.no_grad():
+        layer.weight.fill_(5)
+    layer.num_batches_tracked += 3
+    for _ in range(300):
+        average.update(layer)
+    assert average.tensors["weight"].tolist() == pytest.approx([5, 5], rel=1e-2)
+    assert average.tensors["num_batches_tracked"] == 3
+    none = Average(layer, 0.0)
+    with torch.no_grad():
+        layer.weight.fill_(7)
+    none.update(layer)
+    assert none.tensors["weight"].tolist() == [7, 7]
+
+
+def test_the_paper_s_schedule_and_the_warm_up():
+    paper = options.Options(data="d", out="o")
+    rates = [train.rate(i, paper) for i in (0, 499, 79_999, 80_000, 99_999, 100_000)]
+    assert rates == pytest.approx([1 / 500, 1, 1, 0.1, 0.1, 0.01])
+    short = options.Options(data="d", out="o", iterations=50, schedule="cosine")
+    assert [train.rate(i, short) for i in (0, 5)] == pytest.approx([1 / 6, 1])
+    assert train.rate(49, short) < 0.01

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training can be told: one table of options, and presets of their values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ssd_ros.backends import PRECISIONS
+from training.augment import CHOICES
+
+
+def _option(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides how a training goes. Defaults are the paper's (section 3.1)."""
+
+    data: str = _option("", "VOC-format folder, or VOCdevkit")
+    out: str = _option("", "folder of the run: weights, checkpoint, metrics")
+    sets: str = _option("trainval", "image sets to train on, joined by +")
+    val_sets: str = _option("test", "image sets to validate on; none for no validation")
+    classes: str = _option("", "names joined by commas; found in the annotations otherwise")
+
+    width: float = _option(1.0, "channel multiplier")
+    batch_norm: bool = _option(False, "for training from scratch; folded into the weights written")
+    init: str = _option("", "start from: vgg16 (downloaded), VGG16 features, or any weights file")
+    init_layers: str = _option("", "take these layers alone from --init, joined by commas")
+    freeze: str = _option("", "layers that stay as they are, joined by commas")
+
+    iterations: int = _option(120_000, "steps of the optimiser")
+    batch: int = _option(32, "pictures a step, of each process")
+    accumulate: int = _option(1, "parts into which a batch is cut, where memory is short")
+    optimizer: str = _option("sgd", "sgd (momentum 0.9) or adamw", choices=("sgd", "adamw"))
+    lr: float = _option(1e-3, "learning rate")
+    base_lr: float = _option(1.0, "factor to the learning rate of conv1 to conv5")
+    weight_decay: float = _option(5e-4, "on kernels; not on biases and normalisation")
+    schedule: str = _option(
+        "steps",
+        "steps: a tenth after 2/3 and a hundredth after 5/6 of the iterations; cosine: to zero",
+        choices=("steps", "cosine"),
+    )
+    warmup: int = _option(500, "iterations of linear warm-up, at most an eighth of all")
+    clip: float = _option(10.0, "largest norm of the gradient")
+    ema: float = _option(0.0, "decay of the weights' moving average; 0 for none")
+    augment: str = _option("ssd", "augmentation", choices=CHOICES)
+    seed: int = _option(0, "of the start, the order and the augmentation")
+
+    precision: str = _option("auto", "auto, fp32, bf16 or fp16", choices=("auto", *PRECISIONS))
+    device: str = _option("auto", "auto, cpu, cuda, cuda:N", free=True)
+    workers: int = _option(1, "processes that read and augment pictures", free=True)
+    validate_every: int = _option(5000, "iterations between validations", free=True)
+    checkpoint_every: int = _option(500, "iterations between checkpoints", free=True)
+    store: str = _option("fp32", "type of the weights written", choices=("fp32", "fp16"), free=True)
+    tensorboard: bool = _option(False, "write TensorBoard events, too", free=True)
+    resume: bool = _option(False, "go on from the last checkpoint in --out", free=True)
+
+    def __post_init__(self) -> None:
+        for name in ("data", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is needed")
+        for name in ("iterations", "batch", "accumulate", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{_flag(name)} must be at least 1, got {getattr(self, name)}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"--accumulate {self.accumulate} must divide --batch {self.batch}")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name} must be above 0, got {getattr(self, name)}")
+        for name in ("warmup", "workers", "weight_decay", "base_lr"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{_flag(name)} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema must be from 0 to below 1, got {self.ema}")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    # A few hundred pictures, a trained base network, minutes.
+    "small": {
+        "iterations": 1500,
+        "batch": 8,
+        "optimizer": "adamw",
+        "lr": 3e-4,
+        "base_lr": 0.3,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup": 50,
+        "ema": 0.99,
+        "validate_every": 500,
+        "checkpoint_every": 100,
+    },
+    # A narrow network from nothing: what the demo's weights were made with.
+    "demo": {
+        "width": 0.25,
+        "batch_norm": True,
+        "iterations": 900,
+        "batch": 16,
+        "optimizer": "adamw",
+        "lr": 2e-3,
+        "weight_decay": 0.02,
+        "schedule": "cosine",
+        "warmup": 100,
+        "ema": 0.995,
+        "augment": "light",
+        "precision": "fp32",  # bf16 gains nothing on so few channels
+        "validate_every": 300,
+        "checkpoint_every": 50,
+        "store": "fp16",
+    },
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; options that are not given are absent from the result."""
+    result = argparse.ArgumentParser(
+        prog="python -m training.train",
+        description="Trains SSD300 on a VOC-format data set; also under torchrun.",
+        argument_default=argparse.SUPPRESS,
+    )
+    result.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="values for all options that are not given: "
+        + "; ".join(f"{name}: {_words(values)}" for name, values in PRESETS.items()),
+    )
+    for option in fields(Options):
+        help = f"{option.metadata['help']} (default: {option.default!r})".replace("%", "%%")
+        flag = f"--{_flag(option.name)}"
+        if isinstance(option.default, bool):
+            result.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
+        else:
+            result.add_argument(
+                flag,
+                type=type(option.default),
+                choices=option.metadata.get("choices"),
+                metavar=None if "choices" in option.metadata else type(option.default).__name__,
+                help=help,
+            )
+    return result
+
+
+def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = None) -> Options:
+    """The options of a run from its command line.
+
+    Args:
+        arguments: the command line; None for the process's own.
+        stored: options of the run to resume. They stand; only those that do not change the result
+            can be given anew.
+
+    Raises:
+        ValueError: a value is out of range, or differs from the stored one.
+    """
+    given = vars(parser().parse_args(arguments))
+    preset = PRESETS[given.pop("preset", "paper")]
+    if stored is None:
+        return Options(**{**preset, **given})
+    free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
+    for name, value in given.items():
+        if name not in free and value != stored[name]:
+            raise ValueError(
+                f"--{_flag(name)} {value} differs from the run to resume, which has "
+                f"{stored[name]!r}; leave it out, or start another run"
+            )
+    return Options(**{**stored, **{k: v for k, v in given.items() if k in free}})
+
+
+def as_dict(options: Options) -> dict[str, Any]:
+    return asdict(options)
+
+
+def peek(arguments: Sequence[str] | None) -> tuple[Path | None, bool]:
+    """`--out` and `--resume` of a command line."""
+    given = vars(parser().parse_args(arguments))
+    return Path(given["out"]) if "out" in given else None, given.get("resume", False)
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _words(values: dict[str, Any]) -> str:
+    return " ".join(f"{_flag(name)} {value}" for name, value in values.items()) or "the defaults"
