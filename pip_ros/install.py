@@ -105,8 +105,8 @@ def install_requirements(run: Run, with_opencv: bool) -> None:
     run.pip("-r", chosen)
 
 
-def install_test_tools(run: Run) -> None:
-    run.pip("-r", ROOT / "requirements-dev.txt")
+def install_desk_tools(run: Run) -> None:
+    run.pip("-r", ROOT / "requirements-training.txt", "-r", ROOT / "requirements-dev.txt")
 
 
 def install_package(run: Run) -> None:
@@ -147,7 +147,7 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
     ros_files = [*mine, *sorted(HERE.glob("requirements-*.txt"))]
     interfaces = sorted(path for path in HERE.glob("vision_msgs/**/*") if path.is_file())
     package = [ROOT / name for name in ("setup.py", "setup.cfg", "package.xml")]
-    texts = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
+    base, *more = (ROOT / f"requirements{kind}.txt" for kind in ("", "-training", "-dev"))
 
     steps = [Step("venv", f"Virtual environment, Python {platform.python_version()}", make_venv)]
     # Not `mine`: a newer script builds on the environment that it finds, if that was not moved.
@@ -165,11 +165,11 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
             install_requirements(run, with_opencv=not ros_opencv)
 
         title = "PyTorch and the other requirements"
-        inputs = [*mine, texts[0], str(ros_opencv)]
+        inputs = [*mine, base, str(ros_opencv)]
         steps.append(Step("requirements", title, requirements, inputs))
         modules += ["torch", "torchvision", "cv2", "ssd_ros"]
     if args.dev:
-        steps.append(Step("dev", "Test tools", install_test_tools, [*mine, texts[1]]))
+        steps.append(Step("dev", "Training and test tools", install_desk_tools, [*mine, *more]))
     if not args.only_ros:
         inputs = [*mine, str(ROOT), *package]
         steps.append(Step("package", "ssd_ros, editable", install_package, inputs))
@@ -196,7 +196,7 @@ def parse_args() -> argparse.Namespace:
         metavar="FOLDER",
         help="where to make the environment (default: .venv beside pip_ros)",
     )
-    parser.add_argument("--dev", action="store_true", help="also install requirements-dev.txt")
+    parser.add_argument("--dev", action="store_true", help="also what training and the tests need")
     parser.add_argument(
         "--only-ros",
         action="store_true",
