@@ -12,7 +12,7 @@ from ssd_ros.model import weights
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.postprocess import Limits, postprocess
-from ssd_ros.model.ssd300 import SSD300
+from ssd_ros.model.ssd300 import SSD300, L2Norm
 
 
 def smooth_picture(seed: int) -> Tensor:
@@ -59,6 +59,12 @@ def test_gradients_reach_every_parameter():
     (scores.square().mean() + offsets.square().mean()).backward()
     silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_l2_normalisation_stays_in_the_range_of_fp16():
+    norm = L2Norm(512, 20.0).half()
+    lengths = norm(torch.full((1, 512, 2, 2), 3e4).half()).float().norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((1, 2, 2), 20.0), rtol=0.01, atol=0)
 
 
 def torchvision_model(seed: int, outputs: int, **limits: float):

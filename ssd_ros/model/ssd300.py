@@ -146,7 +146,9 @@ class L2Norm(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=1) * self.scale.view(1, -1, 1, 1)
+        # In float32: the sum of squares would leave the range of fp16.
+        unit = F.normalize(x.float(), dim=1).to(x.dtype)
+        return unit * self.scale.view(1, -1, 1, 1)
 
 
 def _conv(before: int, after: int, **options: int) -> nn.Sequential:
