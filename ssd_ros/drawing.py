@@ -61,7 +61,7 @@ def _label(
 ) -> None:
     """Text on a filled plate above a box's upper left corner, or inside where there is no room."""
     (width, height), baseline = cv2.getTextSize(text, _FONT, 0.4 * unit, unit)
-    x, y = corner[0], corner[1]
+    x, y = max(0, min(corner[0], canvas.shape[1] - width)), corner[1]
     top = y - height - baseline if y >= height + baseline else y
     cv2.rectangle(canvas, (x, top), (x + width, top + height + baseline), colour, cv2.FILLED)
     dark_text = sum(colour) > 380
