@@ -13,10 +13,9 @@ VENV ?= .venv
 PYTHON ?= python3
 IN_VENV := source "$(VENV)/setup.sh"
 
-# Until the package has weights of its own, the demo takes these, or a data set beside the clone.
-SHARED := $(wildcard ../shared/weights/bccd_torchvision.pth)
-DEMO_WEIGHTS ?= $(if $(SHARED),demo_out/bccd.safetensors)
-DEMO_IMAGES ?= $(if $(SHARED),../shared/data/bccd/JPEGImages)
+# The demo's own camera and weights, or yours: make demo DEMO_WEIGHTS=my.safetensors DEMO_IMAGES=dir
+DEMO_WEIGHTS ?= demo
+DEMO_IMAGES ?=
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -25,18 +24,14 @@ setup:
 	@$(PYTHON) pip_ros/install.py --venv "$(VENV)" --dev
 
 demo: setup
-	@if [ -z "$(DEMO_WEIGHTS)" ] || [ -z "$(DEMO_IMAGES)" ]; then
-	    echo "make demo needs a weights file and pictures:" >&2
-	    echo "  make demo DEMO_WEIGHTS=my.safetensors DEMO_IMAGES=folder" >&2
-	    echo "torchvision's ssd300_vgg16 weights (.pth) serve as well." >&2
-	    exit 1
+	@$(IN_VENV)
+	if [ -n "$(DEMO_IMAGES)" ]; then
+	    python -m ssd_ros.demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)"
+	else
+	    python -m training.demo_camera demo_out/camera
+	    python -m ssd_ros.demo --weights "$(DEMO_WEIGHTS)" --images demo_out/camera/frames \
+	        --truth demo_out/camera/truth.json
 	fi
-	$(IN_VENV)
-	if [ "$(DEMO_WEIGHTS)" = demo_out/bccd.safetensors ]; then
-	    python -m ssd_ros.model.weights convert "$(SHARED)" "$(DEMO_WEIGHTS)" \
-	        --classes Platelets RBC WBC
-	fi
-	python -m ssd_ros.demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)"
 
 test: setup
 	@$(IN_VENV)

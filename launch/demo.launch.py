@@ -37,7 +37,7 @@ def generate_launch_description() -> LaunchDescription:
                 "source", description="folder of pictures, video file, or webcam (0, /dev/video0)"
             ),
             DeclareLaunchArgument("rate", default_value="10.0", description="pictures a second"),
-            DeclareLaunchArgument("weights", description="weights file"),
+            DeclareLaunchArgument("weights", default_value="demo", description="weights file"),
             DeclareLaunchArgument(
                 "score_threshold", default_value="0.5", description="detections score above this"
             ),

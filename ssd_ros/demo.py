@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import statistics
@@ -12,38 +13,57 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rclpy
+import torch
 from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
+from torchvision.ops import box_iou
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from ssd_ros import picture_files
 from ssd_ros.images import picture_from_image
+from ssd_ros.model import weights
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+LAST_WORDS = 2.0  # seconds that are waited for answers when the camera has ended
 ROW = "{:>5}  {:<16} {:>5}  {:>24}  {:>10}"
 
 
 class Listener(Node):
-    """Prints detections as they arrive and keeps the annotated pictures."""
+    """Prints detections as they arrive and keeps the annotated pictures.
 
-    def __init__(self, out: Path) -> None:
+    Args:
+        out: folder for the annotated pictures.
+        all_frames: hear the camera itself, too, to know which frame of all a detection is about.
+    """
+
+    def __init__(self, out: Path, all_frames: bool) -> None:
         super().__init__("demo_listener")
         self._out = out
-        self._stamps: dict[tuple[int, int], int] = {}  # stamp of a frame -> its number
+        self._stamps: dict[tuple[int, int], int] = {}  # stamp of a frame -> its number, from 1
         self.latencies: list[float] = []
-        self.detections = 0
+        self.found: dict[int, list[Found]] = {}  # number of a frame -> what was found in it
         self.drawn = 0
         self.failure = ""
         self.create_subscription(Detection2DArray, "detections", self._on_detections, 10)
         self.create_subscription(Image, "detections_image", self._on_picture, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        if all_frames:
+            self.create_subscription(Image, "image_raw", self._on_frame, 100)
+
+    @property
+    def detections(self) -> int:
+        return sum(map(len, self.found.values()))
+
+    def _on_frame(self, message: Image) -> None:
+        self._number(message.header.stamp)
 
     def _number(self, stamp: object) -> int:
         key = (stamp.sec, stamp.nanosec)  # type: ignore[attr-defined]
@@ -53,10 +73,10 @@ class Listener(Node):
         stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
         latency = (self.get_clock().now() - stamp).nanoseconds * 1e-6
         self.latencies.append(latency)
-        self.detections += len(message.detections)
         number = self._number(message.header.stamp)
-        for found in message.detections or [None]:
-            print(_row(number, found, latency), flush=True)
+        self.found[number] = [_found(detection) for detection in message.detections]
+        rows = [_row(number, found, latency) for found in self.found[number]]
+        print("\n".join(rows or [_row(number, None, latency)]), flush=True)
 
     def _on_picture(self, message: Image) -> None:
         number = self._number(message.header.stamp)
@@ -69,58 +89,138 @@ class Listener(Node):
         self.failure = errors[0] if errors else ""
 
 
-def _row(number: int, found: object, latency: float) -> str:
+@dataclass(frozen=True)
+class Found:
+    """An object that was found, or that is there. Box x1 y1 x2 y2 in pixels."""
+
+    name: str
+    box: tuple[float, ...]
+    score: float = 1.0
+    difficult: bool = False
+
+
+def _found(detection: Detection2D) -> Found:
+    box, best = detection.bbox, detection.results[0].hypothesis
+    x, y = box.center.position.x, box.center.position.y
+    corners = (x - box.size_x / 2, y - box.size_y / 2, x + box.size_x / 2, y + box.size_y / 2)
+    return Found(best.class_id, corners, best.score)
+
+
+def _row(number: int, found: Found | None, latency: float) -> str:
     if found is None:
         return ROW.format(number, "(nothing)", "", "", f"{latency:.0f} ms")
-    box, best = found.bbox, found.results[0].hypothesis  # type: ignore[attr-defined]
-    corner = (box.center.position.x - box.size_x / 2, box.center.position.y - box.size_y / 2)
-    place = f"{corner[0]:.0f},{corner[1]:.0f} {box.size_x:.0f}x{box.size_y:.0f}"
-    return ROW.format(number, best.class_id, f"{best.score:.2f}", place, f"{latency:.0f} ms")
+    x1, y1, x2, y2 = found.box
+    place = f"{x1:.0f},{y1:.0f} {x2 - x1:.0f}x{y2 - y1:.0f}"
+    return ROW.format(number, found.name, f"{found.score:.2f}", place, f"{latency:.0f} ms")
+
+
+def agreement(found: Sequence[Found], there: Sequence[Found]) -> tuple[int, int, int]:
+    """How the detections of a frame agree with what is there, at an IoU of 0.5.
+
+    Each detection, best first, claims the object of its class that it overlaps most. Difficult
+    objects and detections of them are not counted.
+
+    Returns:
+        True positives, counted detections, counted objects.
+    """
+    right, counted, claimed = 0, 0, set()
+    for detection in sorted(found, key=lambda item: -item.score):
+        same = [i for i, item in enumerate(there) if item.name == detection.name]
+        boxes = torch.tensor([there[i].box for i in same]).view(-1, 4)
+        overlaps = box_iou(torch.tensor([detection.box]), boxes)[0].tolist()
+        overlap, best = max(zip(overlaps, same, strict=True), default=(0.0, -1))
+        if overlap >= 0.5 and there[best].difficult:
+            continue
+        counted += 1
+        if overlap >= 0.5 and best not in claimed:
+            claimed.add(best)
+            right += 1
+    return right, counted, sum(not item.difficult for item in there)
+
+
+def read_truth(file: Path) -> list[list[Found]]:
+    """What is there in each frame, in the order of the files' names.
+
+    Raises:
+        ValueError, OSError: the file cannot be read.
+    """
+    try:
+        frames = sorted(json.loads(file.read_text()), key=lambda frame: frame["file"])
+        return [
+            [
+                Found(item["class"], tuple(item["box"]), difficult=item["difficult"])
+                for item in frame["objects"]
+            ]
+            for frame in frames
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"truth '{file}' is not as training.demo_camera writes it: {error!r}"
+        raise ValueError(reason) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 only where detections arrived from the running node."""
     options = _parser().parse_args(arguments)
-    for name, value in (("weights", options.weights), ("images", options.images)):
-        if not Path(value).exists():
-            print(f"error: --{name}: no such file or folder: '{value}'", file=sys.stderr)
-            return 1
+    try:
+        weights.read(options.weights)  # before two processes are started to find out
+        picture_files.find([options.images])
+        truth = read_truth(options.truth) if options.truth else None
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if not any(name in os.environ for name in PROFILE_VARIABLES):
         os.environ |= dict.fromkeys(PROFILE_VARIABLES, str(options.profile))
 
     options.out.mkdir(parents=True, exist_ok=True)
+    for old in options.out.glob("frame_*.jpg"):
+        old.unlink()
     rclpy.init()
-    listener = Listener(options.out)
+    listener = Listener(options.out, all_frames=truth is not None)
     start = time.monotonic()
     print(f"starting the detector and a camera showing '{options.images}' …", flush=True)
     print(ROW.format("frame", "class", "score", "box (x,y wxh in pixels)", "latency"), flush=True)
+    _listen(listener, options, once=truth is not None)
+    listener.destroy_node()
+    rclpy.try_shutdown()
+
+    if not listener.detections:
+        print(f"demo: no detections in {time.monotonic() - start:.0f} s", file=sys.stderr)
+        for log in ("detector.log", "image_source.log"):
+            print(f"--- {log}\n{(options.out / log).read_text()}", file=sys.stderr)
+        return 1
+    if truth is not None:
+        counts = [agreement(found, truth[number - 1]) for number, found in listener.found.items()]
+        right, counted, there = map(sum, zip(*counts, strict=True))
+        print(
+            f"demo: precision {right / max(counted, 1):.2f}, recall {right / max(there, 1):.2f} "
+            f"on {there} objects in {len(counts)} of {len(truth)} frames (IoU 0.5)"
+        )
+    print(
+        f"demo: {listener.detections} detections in {len(listener.found)} frames, "
+        f"latency {statistics.median(listener.latencies):.0f} ms median; "
+        f"{listener.drawn} annotated pictures in '{options.out}'"
+    )
+    return 0
+
+
+def _listen(listener: Listener, options: argparse.Namespace, once: bool) -> None:
+    """Runs the two nodes until enough was heard, nothing more comes, or something is wrong."""
     parameters = {"weights": options.weights, "score_threshold": options.score_threshold}
     camera = {"source": options.images, "rate": options.rate}
+    if once:  # from the first frame to the last, with the detector and the listener there
+        camera |= {"loop": False, "wait_for_subscribers": 2}
+    end = time.monotonic() + options.timeout
     with (
         _node("detector_node", parameters, options.out / "detector.log") as detector,
         _node("image_source_node", camera, options.out / "image_source.log") as source,
     ):
-        while time.monotonic() - start < options.timeout:
+        while time.monotonic() < end and not listener.failure and detector.poll() is None:
             rclpy.spin_once(listener, timeout_sec=0.2)
-            if min(len(listener.latencies), listener.drawn) >= options.frames:
+            if not once and min(len(listener.found), listener.drawn) >= options.frames:
                 break
-            if listener.failure or detector.poll() is not None or source.poll() is not None:
-                break
-    listener.destroy_node()
-    rclpy.try_shutdown()
-
-    if listener.detections:
-        print(
-            f"demo: {listener.detections} detections in {len(listener.latencies)} pictures, "
-            f"latency {statistics.median(listener.latencies):.0f} ms median; "
-            f"{listener.drawn} annotated pictures in '{options.out}'"
-        )
-        return 0
-    print(f"demo: no detections in {time.monotonic() - start:.0f} s", file=sys.stderr)
-    for log in ("detector.log", "image_source.log"):
-        print(f"--- {log}\n{(options.out / log).read_text()}", file=sys.stderr)
-    return 1
+            if source.poll() is not None:  # what it sent last may still be on its way
+                end = min(end, time.monotonic() + LAST_WORDS)
 
 
 @contextmanager
@@ -158,10 +258,17 @@ def _parser() -> argparse.ArgumentParser:
         "what it finds.",
     )
     add = parser.add_argument
-    add("--weights", required=True, help="weights file")
+    add("--weights", default=weights.DEMO, help="weights file (default: the demo's objects)")
     add("--images", required=True, help="folder of pictures, or a video file")
     add("--out", type=Path, default=Path("demo_out"), help="folder for annotated pictures and logs")
     add("--frames", type=int, default=20, help="stop after so many (default: %(default)s)")
+    add(
+        "--truth",
+        type=Path,
+        metavar="JSON",
+        help="what is there in the pictures, as training.demo_camera writes it: play each of them "
+        "once, and end with precision and recall",
+    )
     add("--rate", type=float, default=5.0, help="pictures a second (default: %(default)s)")
     add("--score-threshold", type=float, default=0.5, help="default: %(default)s")
     add("--timeout", type=float, default=180.0, help="give up after so many seconds")

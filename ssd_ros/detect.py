@@ -18,6 +18,7 @@ from ssd_ros.backends import PRECISIONS
 from ssd_ros.detector import Detections, Detector, Picture
 from ssd_ros.drawing import annotate
 from ssd_ros.model.postprocess import Limits
+from ssd_ros.model.weights import DEMO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,7 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE", help="picture files, or folders of them")
-    add("--weights", required=True, help="weights file: .safetensors, or torchvision's .pth")
+    add(
+        "--weights",
+        default=DEMO,
+        help="weights file: .safetensors, or torchvision's .pth (default: the demo's objects)",
+    )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated pictures to this folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")

@@ -45,8 +45,13 @@ class ImageSource(Node):
             )
         )
         rate = self._parameter("rate", 30.0, "Pictures a second.", bounds=(0.01, 1000.0))
-        self._loop = self._parameter(
-            "loop", True, "Start again at the end. With false, wait for a subscriber, then end."
+        loop = self._parameter("loop", True, "Start again at the end, for ever.")
+        self._wait_for = self._parameter(
+            "wait_for_subscribers",
+            0 if loop else 1,
+            "Publish the first picture when each topic has so many subscribers; 1 by default where "
+            "there is but one round.",
+            bounds=(0, 1000),
         )
         transport = self._parameter("transport", "raw", "raw, compressed (JPEG) or both.")
         self._frame_id = self._parameter("frame_id", "camera", "Optical frame of the pictures.")
@@ -55,7 +60,7 @@ class ImageSource(Node):
         )
         if transport not in ("raw", "compressed", "both"):
             raise ValueError(f"transport must be raw, compressed or both, got '{transport}'")
-        self._frames = _frames(source, self._loop)
+        self._frames = _frames(source, loop)
         overrides = QoSOverridingOptions.with_default_policies()
         self._raw = self._compressed = None
         if transport in ("raw", "both"):
@@ -98,9 +103,13 @@ class ImageSource(Node):
         set_bounds(described, bounds, type(default))
         return self.declare_parameter(name, default, described).value
 
+    def _seen(self) -> bool:
+        counts = (p.get_subscription_count() for p in self._publishers_in_use)
+        return min(counts) >= self._wait_for
+
     def _publish_next(self) -> None:
-        if not self._loop and not all(p.get_subscription_count() for p in self._publishers_in_use):
-            return  # the only round starts when somebody can see it
+        if not self.published and not self._seen():
+            return
         try:
             pixels = next(self._frames)
         except StopIteration:

@@ -10,6 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from ssd_ros.backends import PRECISIONS
 from ssd_ros.model.postprocess import Limits
+from ssd_ros.model.weights import DEMO
 
 TRANSPORTS = ("raw", "compressed")
 
@@ -77,10 +78,11 @@ PARAMETERS: dict[str, Parameter] = {
         live=False,
     ),
     "weights": Parameter(
-        "",
-        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict. Setting it "
-        "while the node runs loads and warms up the new model, then swaps between two frames.",
-        allowed="path of a file",
+        DEMO,
+        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict; demo for the "
+        "package's own, which know the objects of the demo alone. Setting it while the node runs "
+        "loads and warms up the new model, then swaps between two frames.",
+        allowed="path of a file, or demo",
     ),
     "device": Parameter(
         "auto",

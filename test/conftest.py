@@ -19,7 +19,7 @@ if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
-if importlib.util.find_spec("rclpy"):
+if all(map(importlib.util.find_spec, ("rclpy", "vision_msgs"))):
     from ros_graph import (  # noqa: F401 - fixtures
         graph,
         other_weights,

@@ -282,9 +282,9 @@ class PlayedCamera:
         header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
         return header
 
-    def send(self, picture: np.ndarray) -> Stamp:
-        """Publishes a picture."""
-        message = self.kind(header=self.header())
+    def send(self, picture: np.ndarray, header: Header | None = None) -> Stamp:
+        """Publishes a picture, taken now unless a header says something else."""
+        message = self.kind(header=header or self.header())
         if self.kind is Image:
             fill_image(message, picture, "bgr8")
         else:
@@ -305,7 +305,7 @@ class PlayedCamera:
             f"{count} subscriptions to {self.topic}",
         )
 
-    def detect(self, picture: np.ndarray) -> Detection2DArray:
+    def detect(self, picture: np.ndarray, header: Header | None = None) -> Detection2DArray:
         """What the detector finds in a picture; sent anew where it was lost or superseded."""
         sent: set[Stamp] = set()
         resend = 0.0
@@ -313,7 +313,7 @@ class PlayedCamera:
         def answer() -> Detection2DArray | None:
             nonlocal resend
             if time.monotonic() > resend:
-                sent.add(self.send(picture))
+                sent.add(self.send(picture, header))
                 resend = time.monotonic() + 1.0
             return next((d for d in self.detections if stamp_of(d.header) in sent), None)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from ros_graph import PlayedCamera, made_picture
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from ssd_ros.detector import Picture, network_input
 from ssd_ros.images import BadImage, picture_from_compressed, picture_from_image
@@ -123,6 +124,16 @@ def test_the_node_detects_in_good_pictures_among_a_thousand_bad_ones(
     assert "bad pictures" in status.summary
     assert "skipped a picture" in detector.log
     assert "Traceback" not in detector.log
+
+
+def test_a_frame_is_answered_whatever_its_header_says(graph, weights, pictures):
+    graph.start_detector({"weights": weights, "device": "cpu"})
+    camera = PlayedCamera(graph)
+    for sec, nanosec in ((0, 0), (-1, 0), (-(2**31), HUGE), (2**31 - 1, HUGE)):
+        header = Header(frame_id="☃/" * 200)
+        header.stamp.sec, header.stamp.nanosec = sec, nanosec
+        assert camera.detect(pictures[0], header).header == header
+    assert graph.camera_status(processed=4).values["latency median (ms)"]
 
 
 # --- one message at a time --------------------------------------------------------------------

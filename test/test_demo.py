@@ -2,12 +2,18 @@
 """The demo: three processes, from pictures on disk to annotated pictures on disk."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
+pytest.importorskip("skimage", reason="needs requirements-training.txt")
+
+from ssd_ros import demo
+from ssd_ros.demo import Found, agreement
+from training import demo_camera
 
 
 def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -29,17 +35,59 @@ def test_the_demo_prints_detections_and_leaves_annotated_pictures(
     assert len(list(out.glob("frame_*.jpg"))) >= 3
 
 
-def test_a_demo_without_detections_fails_and_shows_why(weights, tmp_path):
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"")
+def test_a_demo_that_knows_what_is_there_ends_with_precision_and_recall(tmp_path):
+    camera = tmp_path / "camera"
+    assert demo_camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
     result = run_demo(
-        "--weights", broken, "--images", tmp_path, "--out", tmp_path / "out", "--timeout", 20
-    )
-    assert result.returncode == 1
-    assert "broken.safetensors': is empty" in result.stderr
+        "--images", camera / "frames", "--truth", camera / "truth.json", "--out", tmp_path / "out",
+        "--timeout", 60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    precision, recall, frames = re.search(
+        r"precision ([\d.]+), recall ([\d.]+) .* in (\d+) of 6 frames", result.stdout
+    ).groups()
+    assert float(precision) > 0.7
+    assert float(recall) > 0.5
+    assert int(frames) >= 4
 
 
-def test_a_demo_without_its_files_says_what_is_missing(tmp_path):
-    result = run_demo("--weights", "no.safetensors", "--images", tmp_path)
+CUP, CUP_BESIDE, FAR = (0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60)
+
+
+@pytest.mark.parametrize(
+    ("found", "there", "counts"),
+    [
+        ([Found("cup", CUP_BESIDE)], [Found("cup", CUP)], (1, 1, 1)),
+        ([Found("cup", CUP), Found("cup", CUP_BESIDE)], [Found("cup", CUP)], (1, 2, 1)),
+        ([Found("cat", CUP)], [Found("cup", CUP)], (0, 1, 1)),
+        ([Found("cup", FAR)], [Found("cup", CUP)], (0, 1, 1)),
+        ([Found("cup", CUP)], [Found("cup", CUP, difficult=True)], (0, 0, 0)),
+        ([], [Found("cup", CUP), Found("cat", FAR)], (0, 0, 2)),
+        ([Found("cup", CUP)], [], (0, 1, 0)),
+    ],
+)
+def test_a_detection_agrees_with_one_object_of_its_class_that_it_overlaps(found, there, counts):
+    assert agreement(found, there) == counts
+
+
+def test_a_demo_without_detections_fails_and_shows_why(weights, picture_folder, tmp_path):
+    result = run_demo(
+        "--weights", weights, "--images", picture_folder, "--out", tmp_path / "out",
+        "--score-threshold", 2, "--timeout", 30,
+    )  # fmt: skip
     assert result.returncode == 1
-    assert "--weights: no such file or folder: 'no.safetensors'" in result.stderr
+    assert "no detections" in result.stderr
+    assert "score_threshold" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weights", "no.safetensors", "--images", "{folder}"], "no.safetensors"),
+        (["--images", "nowhere"], "'nowhere'"),
+        (["--images", "{folder}", "--truth", "no.json"], "no.json"),
+    ],
+)
+def test_a_demo_without_its_files_names_what_is_missing(arguments, message, picture_folder, capsys):
+    assert demo.main([text.format(folder=picture_folder) for text in arguments]) == 1
+    assert message in capsys.readouterr().err

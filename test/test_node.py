@@ -2,6 +2,7 @@
 """The detector node as its users meet it: topics, lifecycle, parameters, signals."""
 
 import json
+import shutil
 import signal
 import threading
 
@@ -288,6 +289,20 @@ def test_weights_are_swapped_while_the_node_runs(graph, running, pictures, other
         lambda: infos and tuple(c.class_name for c in infos[-1].class_map) == OTHER_CLASSES,
         "label_info with the new names",
     )
+
+
+def test_a_weights_file_that_was_replaced_is_loaded_again_under_its_old_name(
+    graph, parameters, pictures, other_weights, tmp_path
+):
+    file = tmp_path / "mine.safetensors"
+    shutil.copy(parameters["weights"], file)
+    graph.start_detector({**parameters, "weights": str(file)})
+    camera, node = PlayedCamera(graph), Services(graph)
+    assert set(names_in(camera.detect(pictures[0]))) <= set(CLASSES)
+    shutil.copy(other_weights, tmp_path / "new")
+    (tmp_path / "new").replace(file)
+    assert node.set("weights", str(file)).successful
+    assert set(names_in(camera.detect(pictures[0]))) <= set(OTHER_CLASSES)
 
 
 def test_refused_weights_change_nothing_and_give_the_reason(

@@ -30,6 +30,8 @@ from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.ssd300 import SSD300
 
 FORMAT = "ssd_ros/1"
+DEMO = "demo"  # the name of the weights that come with the package
+_DEMO_FILE = Path(__file__).parents[1] / "weights" / "demo.safetensors"
 
 
 class WeightsError(ValueError):
@@ -72,7 +74,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
     No code in a file is ever executed.
 
     Args:
-        path: `.safetensors`, or a `.pth` of plain tensors.
+        path: `.safetensors`, or a `.pth` of plain tensors; `demo` for those in the package.
         classes: class names without the background, for a foreign file that has none of its
             own. Files with torchvision's 21 or 91 outputs need none: they are VOC and COCO.
 
@@ -80,7 +82,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
         WeightsError: the file is missing, damaged, of another network, holds tensors that are
             missing, misshapen or not finite, or would run code.
     """
-    path = Path(path).expanduser()
+    path = _DEMO_FILE if str(path) == DEMO else Path(path).expanduser()
     try:
         tensors, metadata = _load(path)
         if "format" in metadata:

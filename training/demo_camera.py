@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of a camera that pans and zooms over composed scenes, with their boxes.
+
+python -m training.demo_camera OUT writes OUT/frames/*.jpg and OUT/truth.json. The scenes are made
+of the same objects as the demo's data set, but by other random numbers than any picture of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ssd_ros import atomic, picture_files
+from training import demo_photographs
+from training.compose import CutOut, Placed, compose
+from training.demo_set import DIFFICULT_BELOW
+
+SCENE = (960, 720)
+FRAME = (640, 480)
+WIDEST, NARROWEST = 1.0, 0.7  # share of the scene that the camera sees
+Window = tuple[float, float, float, float]  # x1 y1 x2 y2 in pixels of the scene
+
+
+def path(steps: int, phase: float) -> Iterator[Window]:
+    """What the camera sees of a scene, step by step: a slow loop with a zoom in and out."""
+    width, height = SCENE
+    for step in range(steps):
+        turn = 2 * math.pi * step / steps + phase
+        share = WIDEST + (NARROWEST - WIDEST) * (0.5 - 0.5 * math.cos(turn))
+        room_x, room_y = width * (1 - share), height * (1 - share)
+        x, y = room_x * (0.5 + 0.5 * math.sin(turn)), room_y * (0.5 + 0.5 * math.sin(2 * turn))
+        yield x, y, x + share * width, y + share * height
+
+
+def look(scene: np.ndarray, window: Window) -> np.ndarray:
+    """The frame of a window: BGR uint8 of the size FRAME."""
+    scale = FRAME[0] / (window[2] - window[0])
+    matrix = np.array([[scale, 0, -scale * window[0]], [0, scale, -scale * window[1]]])
+    return cv2.warpAffine(scene, matrix, FRAME, flags=cv2.INTER_AREA)
+
+
+def seen_through(objects: Sequence[Placed], window: Window) -> list[dict[str, Any]]:
+    """Objects of a scene in pixels of the frame, cut to it; `difficult` where little is left."""
+    scale = FRAME[0] / (window[2] - window[0])
+    found = []
+    for item in objects:
+        whole = np.array(item.box, float).reshape(2, 2)
+        cut = whole.clip(window[:2], window[2:])
+        share = np.ptp(cut, axis=0).prod() / max(np.ptp(whole, axis=0).prod(), 1)
+        if share > 0:
+            found.append(
+                {
+                    "class": item.name,
+                    "box": ((cut - window[:2]) * scale).round(2).ravel().tolist(),
+                    "difficult": bool(share * item.seen < 2 * DIFFICULT_BELOW),
+                }
+            )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.demo_camera", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--scenes", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--frames", type=int, default=10, help="of each scene (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another one gives other scenes")
+    options = parser.parse_args(arguments)
+    cutouts = [CutOut(name, pixels) for name, pixels in demo_photographs.cutouts()]
+    backgrounds = demo_photographs.backgrounds()
+    truth = []
+    try:
+        for number in tqdm(range(options.scenes), unit="scene", disable=None):
+            rng = np.random.default_rng([options.seed, *b"camera", number])
+            scene, objects = compose(rng, cutouts, backgrounds, SCENE)
+            for step, window in enumerate(path(options.frames, rng.uniform(0, 2 * math.pi))):
+                file = options.out / "frames" / f"{number:03}_{step:03}.jpg"
+                picture_files.write(file, look(scene, window))
+                truth.append({"file": file.name, "objects": seen_through(objects, window)})
+        atomic.write(options.out / "truth.json", json.dumps(truth, indent=1).encode())
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {len(truth)} frames of {options.scenes} scenes to '{options.out}'")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
