@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ class Process:
         self._log = log
         with log.open("wb") as file:
             self._popen = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, **options
+                command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, **options
             )
 
     @property
@@ -99,11 +100,11 @@ class Process:
         self._popen.send_signal(number)
 
     def exit_code(self, timeout: float = PATIENCE) -> int:
-        """Waits for the end; a process that does not end is killed, and the test fails."""
+        """Waits for the end; what does not end is killed with its children, the test fails."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
+            os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
             pytest.fail(f"process did not end within {timeout:g} s; its log:\n{self.log}")
 

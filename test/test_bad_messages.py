@@ -188,7 +188,7 @@ def test_an_image_message_is_a_picture_or_a_bad_image(message):
         check(picture_from_image(message), message.width, message.height)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:Image size")
 @settings(max_examples=500, deadline=None)
 @given(compressed_images())
 def test_a_compressed_image_message_is_a_picture_or_a_bad_image(message):

@@ -19,11 +19,13 @@ from vision_msgs.msg import Detection2DArray
 
 # What `ros2 launch FILE ARGUMENT:=VALUE …` does; ros2cli is one more thing that may be missing.
 LAUNCH = """
+import signal
 import sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 arguments = [argument.split(":=", 1) for argument in sys.argv[2:]]
 source = PythonLaunchDescriptionSource(sys.argv[1])
 included = IncludeLaunchDescription(source, launch_arguments=arguments)
@@ -37,9 +39,8 @@ sys.exit(service.run())
 def installed(tmp_path_factory) -> Path:
     """The package installed as colcon does it; the folder that holds its bin, lib and share."""
     folder = tmp_path_factory.mktemp("installed")
-    shutil.copytree(
-        ROOT, folder / "source", ignore=shutil.ignore_patterns(".*", "demo_out", "test")
-    )
+    others = shutil.ignore_patterns(".*", "test", "build", "install", "log", "runs", "demo_out")
+    shutil.copytree(ROOT, folder / "source", ignore=others)
     command = [sys.executable, "setup.py", "install", "--prefix", str(folder / "prefix")]
     command += ["--single-version-externally-managed", "--record", str(folder / "record.txt")]
     subprocess.run(command, cwd=folder / "source", check=True, capture_output=True)
