@@ -27,9 +27,10 @@ from torchvision.models.detection import ssd300_vgg16
 from tqdm import tqdm
 
 from ssd_ros import atomic
-from ssd_ros.detector import Detector, Picture
+from ssd_ros.detector import Detector
 from ssd_ros.model import weights
 from ssd_ros.model.postprocess import Limits
+from ssd_ros.picture import Picture
 
 
 def main() -> int:

@@ -24,8 +24,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from ssd_ros.detector import Picture
 from ssd_ros.images import picture_from_compressed, picture_from_image
+from ssd_ros.picture import Picture
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from ssd_ros import atomic, picture_files
 from ssd_ros.backends import PRECISIONS
-from ssd_ros.detector import Detections, Detector, Picture
+from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
 from ssd_ros.model.postprocess import Limits
 from ssd_ros.model.weights import DEMO
+from ssd_ros.picture import Picture
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

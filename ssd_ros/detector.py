@@ -7,7 +7,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,51 +16,14 @@ from ssd_ros.backends import TorchBackend
 from ssd_ros.model.config import INPUT_SIZE
 from ssd_ros.model.postprocess import Limits, postprocess
 from ssd_ros.model.weights import Weights, read
+from ssd_ros.picture import Picture
 
-ChannelOrder = Literal["rgb", "bgr", "rgba", "bgra", "mono"]
 _TO_RGB = {
     "bgr": cv2.COLOR_BGR2RGB,
     "rgba": cv2.COLOR_RGBA2RGB,
     "bgra": cv2.COLOR_BGRA2RGB,
     "mono": cv2.COLOR_GRAY2RGB,
 }
-_CHANNELS = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture as it lies in memory.
-
-    Attributes:
-        pixels: uint8 (H, W, C), or (H, W) where `order` is mono; rows may be padded.
-        order: what the channels are.
-        size: width and height of the picture that detections refer to, where `pixels` are a
-            reduced copy of it; None where they are the picture itself.
-
-    Raises:
-        ValueError: the pixels are not 8-bit, empty, or have another number of channels.
-    """
-
-    pixels: np.ndarray
-    order: ChannelOrder = "bgr"
-    size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        shape, channels = self.pixels.shape, _CHANNELS[self.order]
-        fits = shape[2:] == (channels,) or (len(shape) == 2 and channels == 1)
-        if self.pixels.dtype != np.uint8 or not fits or 0 in shape:
-            raise ValueError(
-                f"a {self.order} picture must be uint8 of shape (H, W, {channels}), "
-                f"got {self.pixels.dtype} of shape {shape}"
-            )
-
-    @property
-    def width(self) -> int:
-        return self.size[0] if self.size else self.pixels.shape[1]
-
-    @property
-    def height(self) -> int:
-        return self.size[1] if self.size else self.pixels.shape[0]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from std_msgs.msg import Header
 
 from ssd_ros import diagnostics, parameters, process
 from ssd_ros.camera import Camera, Frame, output_namespaces
-from ssd_ros.detector import Detections, Detector, Picture
+from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
 from ssd_ros.images import BadImage, fill_image
 from ssd_ros.messages import detection_array, label_info
 from ssd_ros.model.weights import WeightsError
+from ssd_ros.picture import Picture
 
 ADAPT_EVERY = 0.2  # seconds between two looks at who publishes the pictures
 LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble

@@ -10,7 +10,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ssd_ros.detector import Detections, Picture
+from ssd_ros.detector import Detections
+from ssd_ros.picture import Picture
 
 _TO_BGR = {
     "rgb": cv2.COLOR_RGB2BGR,

@@ -21,8 +21,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from ssd_ros import picture_files, process
+from ssd_ros.descriptors import set_bounds
 from ssd_ros.images import as_array, fill_image
-from ssd_ros.parameters import set_bounds
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"))
 

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 
-from ssd_ros.detector import ChannelOrder, Picture
 from ssd_ros.model.config import INPUT_SIZE
+from ssd_ros.picture import ChannelOrder, Picture
 
 _IN_PLACE: dict[str, tuple[int, ChannelOrder]] = {
     "rgb8": (3, "rgb"),
@@ -102,7 +102,8 @@ def picture_from_compressed(message: CompressedImage) -> Picture:
         raise BadImage(f"data ({len(data)} bytes) are not a picture: {error}"[:200]) from None
     if size[0] * size[1] > MAX_PIXELS:
         raise BadImage(f"size is {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
-    if kind == "JPEG" and b"\xff\xd9" not in data[-64:].tobytes():
+    # Drivers pad the end; the marker cannot occur inside the picture's own data.
+    if kind == "JPEG" and b"\xff\xd9" not in data[-4096:].tobytes():
         raise BadImage(f"JPEG of {len(data)} bytes is cut off: it has no end marker")
     reduction = max(
         (r for r in _DECODE_REDUCED if kind == "JPEG" and min(size) >= r * INPUT_SIZE), default=1

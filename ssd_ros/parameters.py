@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor
 
 from ssd_ros.backends import PRECISIONS
+from ssd_ros.descriptors import set_bounds
 from ssd_ros.model.postprocess import Limits
 from ssd_ros.model.weights import DEMO
 
@@ -45,19 +46,6 @@ class Parameter:
     def constraints(self) -> str:
         when = "" if self.live else "Can be set only while the node is unconfigured."
         return " ".join(filter(None, (self.allowed and f"Values: {self.allowed}.", when)))
-
-
-def set_bounds(
-    described: ParameterDescriptor, bounds: tuple[float, float] | None, kind: type
-) -> None:
-    """Gives a descriptor the range that rclpy then enforces, for a float or an int."""
-    if bounds and kind is float:
-        described.floating_point_range = [
-            FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
-        ]
-    elif bounds:
-        low, high = map(int, bounds)
-        described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
 
 
 _LIMITS = Limits()

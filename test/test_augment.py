@@ -10,7 +10,8 @@ import torch
 from voc_made import COLOURS, make_set
 
 from ssd_ros import picture_files
-from ssd_ros.detector import Picture, network_input
+from ssd_ros.detector import network_input
+from ssd_ros.picture import Picture
 from training import batches, voc
 from training.augment import Augment
 

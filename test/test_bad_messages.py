@@ -20,8 +20,9 @@ from ros_graph import PlayedCamera, made_picture
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from ssd_ros.detector import Picture, network_input
+from ssd_ros.detector import network_input
 from ssd_ros.images import BadImage, picture_from_compressed, picture_from_image
+from ssd_ros.picture import Picture
 
 HUGE = 2**32 - 1
 ENCODINGS = """

@@ -201,3 +201,13 @@ def test_a_topic_that_nobody_publishes_is_reported_once_with_the_image_topics_th
 
     PlayedCamera(graph).detect(pictures[0])
     wait_for(lambda: "pictures arrive" in detector.log, "the report that they came")
+
+
+def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(graph, parameters):
+    override = f"qos_overrides.{graph.name('image_raw')}.subscription.reliability"
+    detector = graph.start_process("ssd_ros.detector_node", {**parameters, override: "reliable"})
+    PlayedCamera(graph, reliability=BEST_EFFORT)
+    wait_for(
+        lambda: "published by watcher (best_effort), subscribed reliable" in detector.log,
+        "the report",
+    )

@@ -18,7 +18,7 @@ from training import demo_camera
 
 def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ssd_ros.demo", *map(str, arguments)]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(101 + os.getpid() % 100)}
+    environment = os.environ | {"ROS_DOMAIN_ID": str(1 + (os.getpid() + 50) % 100)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 

@@ -13,12 +13,13 @@ import torch
 from ssd_ros import picture_files
 from ssd_ros.backends import choose_device, choose_precision
 from ssd_ros.detect import main
-from ssd_ros.detector import Detector, Picture, network_input
+from ssd_ros.detector import Detector, network_input
 from ssd_ros.drawing import annotate
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.postprocess import Limits
 from ssd_ros.model.ssd300 import SSD300
 from ssd_ros.model.weights import Weights, write
+from ssd_ros.picture import Picture
 
 CLASSES = ("cup", "cat", "rocket")
 LIMITS = Limits(score_threshold=0.4)

@@ -2,6 +2,8 @@
 """The image source as its users meet it: folders, videos, transports, wrong sources."""
 
 import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from rclpy.parameter import Parameter
-from ros_graph import made_picture, stamp_of, wait_for
+from ros_graph import ROOT, made_picture, stamp_of, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
 from ssd_ros.image_source_node import ImageSource
@@ -123,3 +125,11 @@ def test_the_error_of_a_source_names_what_was_given(rclpy_started, parameters, n
     overrides = [Parameter(name, value=value) for name, value in parameters.items()]
     with pytest.raises((ValueError, OSError), match=named):
         ImageSource(parameter_overrides=overrides)
+
+
+def test_a_camera_made_of_files_needs_no_pytorch():
+    loaded = "import sys, ssd_ros.image_source_node; print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"

@@ -206,3 +206,9 @@ def test_a_jpeg_is_taken_as_it_lies_in_the_sensor_whatever_its_exif_says(width, 
     picture = picture_from_compressed(compressed_message(file.getvalue()))
     assert (picture.width, picture.height) == (width, height)
     assert picture.pixels.shape[1] > picture.pixels.shape[0]
+
+
+def test_a_jpeg_with_padding_behind_its_end_is_whole():
+    _, data = cv2.imencode(".jpg", np.full((40, 60, 3), 90, np.uint8))
+    message = CompressedImage(format="jpeg", data=data.tobytes() + bytes(1000))
+    assert picture_from_compressed(message).pixels.shape == (40, 60, 3)

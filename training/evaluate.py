@@ -17,8 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_ros import atomic, picture_files
-from ssd_ros.detector import Detector, Picture
+from ssd_ros.detector import Detector
 from ssd_ros.model.postprocess import Limits
+from ssd_ros.picture import Picture
 from training import batches, voc, voc_map
 
 # The paper's for VOC (section 3.1): all that may count, two hundred a picture.
