@@ -107,10 +107,11 @@ def _example(item: Item, annotation: Annotation, index: dict[str, int]) -> Examp
 
 
 def dropped_boxes(examples: Sequence[Example]) -> Counter[str]:
-    """How many boxes of each file cannot be trained on, judged without opening the pictures."""
+    """How many boxes of each file cannot be trained on, judged by the sizes that they state."""
     everywhere = (2**20, 2**20)
     counts = {
-        str(e.item.annotation): int((~usable(e.boxes, everywhere)[1]).sum()) for e in examples
+        str(e.item.annotation): int((~usable(e.boxes, e.size or everywhere)[1]).sum())
+        for e in examples
     }
     return Counter({name: count for name, count in counts.items() if count})
 
@@ -218,3 +219,11 @@ def _prepare_worker(_worker: int) -> None:
     # The trainer finishes its iteration and writes a checkpoint; it needs its workers until then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def reason(error: Exception) -> str:
+    """An error's message; of one that a worker raised without the worker's traceback."""
+    text = str(error)
+    if text.startswith("Caught "):
+        return text.rstrip().rpartition("\n")[2].partition(": ")[2]
+    return text

@@ -130,6 +130,17 @@ def apply(model: SSD300, start: Start, classes: Sequence[str], only: Sequence[st
     return copied
 
 
+def quiet_heads(model: SSD300) -> None:
+    """Lets a new network start without an opinion: no class preferred, every offset zero.
+
+    Random heads do not know the scale of the features under them. On VGG16's their scores are so
+    far apart that the loss starts five times too high, and its first gradients spoil the layers
+    that were trained already.
+    """
+    for head in (*model.scores, *model.offsets):
+        nn.init.zeros_(head.weight)
+
+
 def freeze(model: SSD300, frozen: Sequence[str]) -> list[nn.Module]:
     """Keeps layers as they are; returns them, so that their batch statistics stay, too."""
     modules = [module for name, module in model.named_children() if name in frozen]

@@ -36,6 +36,13 @@ class Processes:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    @property
+    def device_name(self) -> str:
+        """The device for people."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device} with {torch.get_num_threads()} threads"
+
     def sum(self, *values: float) -> list[float]:
         """The sums of each process's values."""
         if self.count == 1:

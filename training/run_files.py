@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a run: checkpoint, metrics, weights. Each is written whole or not at all."""
+"""The files of a run: record, checkpoint, metrics, weights. Each is written whole or not at all."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import platform
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from ssd_ros import atomic
 
-CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
+CHECKPOINT, METRICS, RECORD = "checkpoint.pt", "metrics.jsonl", "run.json"
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -37,6 +42,48 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"checkpoint '{path}' cannot be read: {error}") from None
+
+
+def add_session(
+    out: Path,
+    iteration: int,
+    arguments: Sequence[str],
+    options: Mapping[str, Any],
+    classes: Sequence[str],
+    device: str,
+) -> None:
+    """Notes in `run.json` how this session of a run was started, beside those before it."""
+    path = out / RECORD
+    before = read_record(out)["sessions"] if path.exists() else []
+    session = {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "iteration": iteration,
+        "command": shlex.join(["python", "-m", "training.train", *arguments]),
+        "device": device,
+        "versions": {
+            "Python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+            "OpenCV": cv2.__version__,
+        },
+    }
+    record = {"options": dict(options), "classes": list(classes), "sessions": [*before, session]}
+    atomic.write(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """What `run.json` holds: `options`, `classes`, and `sessions` in the order of their starts.
+
+    Raises:
+        ValueError: the folder is not one of a run, or the file is broken.
+    """
+    path = out / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {name: record[name] for name in ("options", "classes", "sessions")}
+    except FileNotFoundError:
+        raise ValueError(f"'{out}' is not the folder of a run: it has no {RECORD}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"'{path}' is not as training.train writes it: {error!r}") from None
 
 
 class Metrics:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ssd_ros.detector import Detector
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd300 import SSD300
 from ssd_ros.model.weights import Weights, write
-from training import batch_norm, batches, evaluate, initial, options, run_files, voc
+from training import batch_norm, batches, evaluate, initial, optimizer, options, run_files, voc
 from training.augment import Augment
 from training.average import Average
 from training.loss import match, multibox_loss
@@ -72,6 +71,7 @@ class Trainer:
         start = initial.read(run.init) if run.init else None
         self.config = start.config if start else PAPER_VOC
         self.model = SSD300(len(self.classes), run.width, self.config)
+        initial.quiet_heads(self.model)
         if run.batch_norm:
             batch_norm.add(self.model)
         if start:
@@ -84,8 +84,8 @@ class Trainer:
             self.network = DistributedDataParallel(
                 self.model, [self.device] if self.device.type == "cuda" else None
             )
-        self.optimizer = make_optimizer(self.model, run)
-        self.dtype = choose_dtype(run.precision, self.device)
+        self.optimizer = optimizer.make(self.model, run)
+        self.dtype = optimizer.choose_dtype(run.precision, self.device)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.device.type == "cuda" and self.dtype is torch.float16
         )
@@ -126,7 +126,7 @@ class Trainer:
         for module in self.frozen:
             module.eval()
         for group in self.optimizer.param_groups:
-            group["lr"] = run.lr * group["factor"] * rate(self.progress.iteration, run)
+            group["lr"] = run.lr * group["factor"] * optimizer.rate(self.progress.iteration, run)
         sums = torch.zeros(2, device=self.device)
         for i, (part, found) in enumerate(zip(parts, matches, strict=True)):
             last = i == len(parts) - 1
@@ -230,7 +230,7 @@ class Trainer:
                 loss=classification + location,
                 classification=classification,
                 location=location,
-                lr=self.run.lr * rate(self.progress.iteration - 1, self.run),
+                lr=self.run.lr * optimizer.rate(self.progress.iteration - 1, self.run),
                 seconds=round(self.progress.seconds, 2),
             )
 
@@ -323,49 +323,6 @@ class Trainer:
         self.progress = Progress(**state["progress"])
 
 
-def make_optimizer(model: SSD300, run: Options) -> torch.optim.Optimizer:
-    """SGD or AdamW; no decay on vectors, and a learning rate of its own for conv1 to conv5."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            base = name.split(".")[0] in ("conv1", "conv2", "conv3", "conv4", "conv5")
-            groups.setdefault((base, parameter.ndim > 1), []).append(parameter)
-    parameters = [
-        {
-            "params": group,
-            "factor": run.base_lr if base else 1.0,
-            "weight_decay": run.weight_decay if kernels else 0.0,
-        }
-        for (base, kernels), group in groups.items()
-    ]
-    if not parameters:
-        raise ValueError("--freeze leaves nothing to train")
-    if run.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=run.lr, momentum=0.9)
-    return torch.optim.AdamW(parameters, lr=run.lr)
-
-
-def rate(iteration: int, run: Options) -> float:
-    """Factor to the learning rate at an iteration: warm-up, then the schedule. 0 to 1."""
-    warmup = min(run.warmup, run.iterations // 8)
-    if iteration < warmup:
-        return (iteration + 1) / warmup
-    share = (iteration - warmup) / max(1, run.iterations - warmup)
-    if run.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * share))
-    done = iteration / run.iterations
-    return 0.01 if done >= 5 / 6 else 0.1 if done >= 2 / 3 else 1.0
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where the device computes in it, fp16 on older CUDA devices, else fp32."""
-    if precision != "auto":
-        return PRECISIONS[precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         out, resume = options.peek(arguments)
@@ -380,18 +337,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metrics = None
         if processes.first:
             iteration = trainer.progress.iteration
+            given = sys.argv[1:] if arguments is None else arguments
+            device = f"{processes.count} x {processes.device_name}"
+            stored = options.as_dict(run)
+            run_files.add_session(trainer.out, iteration, given, stored, trainer.classes, device)
             metrics = run_files.Metrics(trainer.out, iteration, run.tensorboard)
             print(
                 f"{len(trainer.examples)} pictures, {len(trainer.classes)} classes "
-                f"({', '.join(trainer.classes)}), {processes.count} x {processes.device}, "
+                f"({', '.join(trainer.classes)}), {device}, "
                 f"{str(trainer.dtype).split('.')[-1]}, iterations {iteration} to {run.iterations}",
                 file=sys.stderr,
             )
         received = trainer.train(metrics)
         processes.close()
     except (ValueError, OSError, NotFinite) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {batches.reason(error)}", file=sys.stderr)
         return 1
+    if not received and processes.first:
+        print(
+            f"done: {trainer.out / run_files.BEST}\n"
+            f"a page about it: python -m training.report {trainer.out}",
+            file=sys.stderr,
+        )
     if received:
         print(f"stopped by signal {received}; --resume goes on", file=sys.stderr)
         return 128 + received

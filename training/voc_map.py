@@ -101,6 +101,21 @@ class ClassResult:
     ap: float
 
 
+@dataclass(frozen=True)
+class Verdicts:
+    """What each detection is, in the order of the rows.
+
+    Attributes:
+        true: bool (D,), true positives.
+        ignored: bool (D,), on difficult objects: counted neither way. The rest is false positives.
+        target: int (D,), row of the object that it overlaps most, -1 where there is none.
+    """
+
+    true: np.ndarray
+    ignored: np.ndarray
+    target: np.ndarray
+
+
 def evaluate(
     detections: Scored, objects: Objects, num_classes: int, iou_threshold: float = 0.5
 ) -> list[ClassResult]:
@@ -122,16 +137,11 @@ def evaluate(
         if len(image) and image.min() < 0:
             raise ValueError(f"picture indices of {name} must not be negative")
 
+    verdicts = judge(detections, objects, num_classes, iou_threshold)
     # By class, then falling score; stable, so that ties keep the order of the rows.
     order = np.lexsort((-detections.scores, detections.label))
     label, scores = detections.label[order], detections.scores[order]
-    target, overlap = _best_object(detections, objects, num_classes)
-    target, hits = target[order], overlap[order] >= iou_threshold
-
-    difficult = np.zeros(len(order), dtype=bool)
-    difficult[hits] = objects.difficult[target[hits]]
-    true = hits & ~difficult
-    true[true] = _first_of_each(target[true])
+    true, difficult = verdicts.true[order], verdicts.ignored[order]
 
     results = []
     starts = np.searchsorted(label, np.arange(num_classes + 1))
@@ -148,6 +158,21 @@ def evaluate(
             )
         )
     return results
+
+
+def judge(
+    detections: Scored, objects: Objects, num_classes: int, iou_threshold: float = 0.5
+) -> Verdicts:
+    """What each detection is by the devkit's rules; arguments as of `evaluate`."""
+    target, overlap = _best_object(detections, objects, num_classes)
+    hits = overlap >= iou_threshold
+    ignored = np.zeros(len(target), dtype=bool)
+    ignored[hits] = objects.difficult[target[hits]]
+    true = np.zeros(len(target), dtype=bool)
+    surest = np.argsort(-detections.scores, kind="stable")
+    surest = surest[(hits & ~ignored)[surest]]
+    true[surest[_first_of_each(target[surest])]] = True
+    return Verdicts(true, ignored, target)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figure that a training reports is the figure of what the running node publishes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
+
+from ros_graph import Graph, PlayedCamera, boxes_in, names_in, scores_in
+
+from ssd_ros import picture_files
+from ssd_ros.detector import Detector
+from training import batches, demo_set, evaluate, voc, voc_map
+
+
+def published(
+    graph: Graph, weights: str, examples: Sequence[batches.Example], classes: Sequence[str]
+) -> voc_map.Scored:
+    """What a running node answers to the pictures of a data set; picture i is examples[i]."""
+    limits = evaluate.LIMITS
+    graph.start_detector(
+        {
+            "weights": weights,
+            "device": "cpu",
+            "precision": "fp32",
+            "score_threshold": limits.score_threshold,
+            "nms_iou_threshold": limits.nms_iou_threshold,
+            "max_detections": limits.max_detections,
+        }
+    )
+    camera = PlayedCamera(graph)
+    image, label, boxes, scores = [], [], [], []
+    for i, example in enumerate(examples):
+        answer = camera.detect(picture_files.read(example.item.picture))
+        label += [classes.index(name) for name in names_in(answer)]
+        image += [i] * len(answer.detections)
+        boxes.append(boxes_in(answer))
+        scores += scores_in(answer)
+    return voc_map.Scored(
+        np.array(image, int), np.array(label, int), np.concatenate(boxes), np.array(scores)
+    )
+
+
+def map_of_both(
+    graph: Graph, weights: str, root: Path, image_sets: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Figures of `training.evaluate` and of the running node."""
+    detector = Detector(weights, "cpu", "fp32", evaluate.LIMITS)
+    examples, classes = batches.load(voc.find_items(root, image_sets), detector.classes)
+    there = evaluate.objects(examples)
+    found = evaluate.detect(detector, examples, batch=1)  # as the node
+    heard = published(graph, weights, examples, classes)
+    return evaluate.figures(found, there, classes), evaluate.figures(heard, there, classes)
+
+
+def test_evaluation_and_the_running_node_agree(graph, tmp_path):
+    arguments = [str(tmp_path / "set"), "--pictures", "1", "--held-out", "24", "--seed", "77"]
+    assert demo_set.main(arguments) == 0
+    evaluated, heard = map_of_both(graph, "demo", tmp_path / "set", "test")
+    assert evaluated["map_voc2007"] > 0.6
+    for key in ("map_voc2007", "map"):
+        assert heard[key] == pytest.approx(evaluated[key], abs=1e-4)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The optimiser, its learning rate over a run, and the type that it all computes in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ssd_ros.backends import PRECISIONS
+from ssd_ros.model.ssd300 import SSD300
+from training.options import Options
+
+
+def make(model: SSD300, run: Options) -> torch.optim.Optimizer:
+    """SGD or AdamW; no decay on vectors, and a learning rate of its own for conv1 to conv5."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            base = name.split(".")[0] in ("conv1", "conv2", "conv3", "conv4", "conv5")
+            groups.setdefault((base, parameter.ndim > 1), []).append(parameter)
+    parameters = [
+        {
+            "params": group,
+            "factor": run.base_lr if base else 1.0,
+            "weight_decay": run.weight_decay if kernels else 0.0,
+        }
+        for (base, kernels), group in groups.items()
+    ]
+    if not parameters:
+        raise ValueError("--freeze leaves nothing to train")
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=run.lr, momentum=0.9)
+    return torch.optim.AdamW(parameters, lr=run.lr)
+
+
+def rate(iteration: int, run: Options) -> float:
+    """Factor to the learning rate at an iteration: warm-up, then the schedule. 0 to 1."""
+    warmup = min(run.warmup, run.iterations // 8)
+    if iteration < warmup:
+        return (iteration + 1) / warmup
+    share = (iteration - warmup) / max(1, run.iterations - warmup)
+    if run.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * share))
+    done = iteration / run.iterations
+    return 0.01 if done >= 5 / 6 else 0.1 if done >= 2 / 3 else 1.0
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 where the device computes in it, fp16 on older CUDA devices, else fp32."""
+    if precision != "auto":
+        return PRECISIONS[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
