@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from rclpy.node import Node
 from rclpy.qos import (
@@ -24,6 +24,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from ssd_ros.arrivals import Losses, Stamps
 from ssd_ros.images import picture_from_compressed, picture_from_image
 from ssd_ros.picture import Picture
 
@@ -33,19 +34,34 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 Frame: TypeAlias = "Image | CompressedImage"
+RECENT = 200  # pictures that medians and percentiles are taken over
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass
 class Counts:
-    """What became of a camera's frames since the node was configured."""
+    """What became of a camera's frames since the node was configured.
+
+    Attributes:
+        latencies: seconds from the stamps of the latest frames to their detections' publication.
+        handling: seconds from the arrival of the latest frames to the same.
+    """
 
     received: int = 0
     processed: int = 0
     superseded: int = 0
+    too_old: int = 0
     bad: int = 0
     last_bad: str = ""
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=200))  # seconds
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    handling: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+
+class Arrival(NamedTuple):
+    """A frame and when it came, by time.monotonic()."""
+
+    frame: Frame
+    when: float
 
 
 class Camera:
@@ -78,7 +94,8 @@ class Camera:
         self._arrived = arrived
         self._subscription: Subscription | None = None
         self._lock = threading.Lock()
-        self._newest: Frame | None = None
+        self._newest: Arrival | None = None
+        self._stamps = Stamps()
         self.topic = topic
         self.counts = Counts()
         self._quiet_since = time.monotonic()
@@ -90,6 +107,11 @@ class Camera:
         """Starts to receive."""
         self._quiet_since = time.monotonic()
         self._subscribe(self._wanted_reliability())
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether pictures are received."""
+        return self._subscription is not None
 
     def unsubscribe(self) -> None:
         """Stops to receive and forgets a frame not yet taken."""
@@ -140,11 +162,16 @@ class Camera:
         """Whether a frame waits to be taken."""
         return self._newest is not None
 
-    def take(self) -> Frame | None:
+    def take(self) -> Arrival | None:
         """The newest frame, once."""
         with self._lock:
-            frame, self._newest = self._newest, None
-        return frame
+            arrival, self._newest = self._newest, None
+        return arrival
+
+    def losses(self) -> Losses | None:
+        """How many pictures are lost on the way, as far as the stamps of the others tell."""
+        with self._lock:
+            return self._stamps.losses()
 
     def view(self, frame: Frame) -> Picture:
         """A frame's picture.
@@ -155,11 +182,13 @@ class Camera:
         return picture_from_compressed(frame) if self._compressed else picture_from_image(frame)
 
     def _receive(self, frame: Frame) -> None:
+        now = time.monotonic()
         with self._lock:
             self.counts.received += 1
             self.counts.superseded += self._newest is not None
-            self._newest = frame
-        self._quiet_since = time.monotonic()
+            self._newest = Arrival(frame, now)
+            self._stamps.note(stamp_ns(frame))
+        self._quiet_since = now
         self._arrived()
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
@@ -181,6 +210,11 @@ class Camera:
         if self._reliability != "auto":
             return ReliabilityPolicy[self._reliability.upper()]
         return matching_reliability(self.publishers()) or otherwise
+
+
+def stamp_ns(frame: Frame) -> int:
+    """A frame's stamp; not through rclpy's Time, which refuses what a frame can carry."""
+    return frame.header.stamp.sec * 10**9 + frame.header.stamp.nanosec
 
 
 def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:

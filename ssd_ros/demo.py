@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import rclpy
 import torch
-from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.time import Time
@@ -27,11 +26,10 @@ from sensor_msgs.msg import Image
 from torchvision.ops import box_iou
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from ssd_ros import picture_files
+from ssd_ros import picture_files, transport
 from ssd_ros.images import picture_from_image
 from ssd_ros.model import weights
 
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 LAST_WORDS = 2.0  # seconds that are waited for answers when the camera has ended
 ROW = "{:>5}  {:<16} {:>5}  {:>24}  {:>10}"
 
@@ -169,8 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    if not any(name in os.environ for name in PROFILE_VARIABLES):
-        os.environ |= dict.fromkeys(PROFILE_VARIABLES, str(options.profile))
+    if not transport.has_profile():
+        os.environ |= dict.fromkeys(transport.PROFILE_VARIABLES, str(options.profile))
 
     options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("frame_*.jpg"):
@@ -243,14 +241,6 @@ def _node(
                 process.kill()
 
 
-def _shipped_profile() -> Path:
-    """In a clone beside the package, in an installation in the package's share folder."""
-    clone = Path(__file__).resolve().parent.parent
-    if (clone / "package.xml").exists():
-        return clone / "config" / "fastdds.xml"
-    return Path(get_package_share_directory("ssd_ros")) / "config" / "fastdds.xml"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ssd_ros.demo",
@@ -275,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--profile",
         type=Path,
-        default=_shipped_profile(),
+        default=transport.shipped_profile(),
         help="Fast DDS profile for both sides, where the environment names none",
     )
     return parser

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 
 from ssd_ros import diagnostics, parameters, process
-from ssd_ros.camera import Camera, Frame, output_namespaces
+from ssd_ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
 from ssd_ros.images import BadImage, fill_image
@@ -47,10 +49,13 @@ class DetectorNode(LifecycleNode):
         self._wake = threading.Condition()
         self._stopping = False
         self._failure = ""
-        self._complained: set[str] = set()
+        self._enabled = True
+        self._watches: list[diagnostics.Watch] = []
+        self._inference: deque[float] = deque(maxlen=RECENT)  # seconds a batch
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0, self._every_second)
         self.create_timer(ADAPT_EVERY, self._adapt_to_publishers)
+        self.create_service(SetBool, "~/enable", self._on_enable)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     # --- lifecycle ----------------------------------------------------------------------------
@@ -111,19 +116,19 @@ class DetectorNode(LifecycleNode):
             for topic, outputs in zip(topics, output_namespaces(topics), strict=True):
                 compressed = values["image_transport"] == "compressed"
                 self._cameras.append(Camera(self, topic, outputs, compressed, self._on_frame))
+            name = self.get_fully_qualified_name()
+            self._watches = [diagnostics.Watch(name, camera) for camera in self._cameras]
         except Exception:
             self._cleanup()
             raise
 
     def _activate(self) -> None:
         self._publish_label_info()
-        self._complained.clear()
         self._stopping = False
         self._thread = threading.Thread(target=self._detect_until_stopped, name="inference")
         self._thread.start()
         try:
-            for camera in self._cameras:
-                camera.subscribe()
+            self._listen(self._enabled)
         except Exception:
             self._deactivate()
             raise
@@ -133,8 +138,7 @@ class DetectorNode(LifecycleNode):
             )
 
     def _deactivate(self) -> None:
-        for camera in self._cameras:
-            camera.unsubscribe()
+        self._listen(False)
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -146,7 +150,33 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             camera.close()
         self._cameras.clear()
+        self._inference.clear()
+        self._watches.clear()
         self._detector = None
+
+    def _listen(self, wanted: bool) -> None:
+        """Receives pictures, or leaves the cameras to others."""
+        for camera in self._cameras:
+            if wanted:
+                camera.subscribe()
+            else:
+                camera.unsubscribe()
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Pauses and resumes between two frames, without a transition; kept over transitions."""
+        if request.data != self._enabled:
+            self._enabled = request.data
+            if self._thread is not None:
+                self._listen(self._enabled)
+        response.success, response.message = True, self._state()
+        return response
+
+    def _state(self) -> str:
+        if self._detector is None:
+            return "unconfigured"
+        if self._thread is None:
+            return "inactive"
+        return "detecting" if self._enabled else "paused"
 
     # --- parameters ---------------------------------------------------------------------------
 
@@ -236,17 +266,25 @@ class DetectorNode(LifecycleNode):
         detector = self._detector
         assert detector is not None
         batch = [(c, *viewed) for c in self._cameras if (viewed := self._newest_picture(c))]
+        start = time.monotonic()
         found = detector([picture for _, _, picture in batch])
-        for (camera, frame, picture), detections in zip(batch, found, strict=True):
-            self._publish(camera, frame, picture, detections, detector)
+        if batch:
+            self._inference.append(time.monotonic() - start)
+        for (camera, arrival, picture), detections in zip(batch, found, strict=True):
+            if self._enabled:
+                self._publish(camera, arrival, picture, detections, detector)
         self._failure = ""
 
-    def _newest_picture(self, camera: Camera) -> tuple[Frame, Picture] | None:
-        frame = camera.take()
-        if frame is None:
+    def _newest_picture(self, camera: Camera) -> tuple[Arrival, Picture] | None:
+        arrival = camera.take()
+        if arrival is None:
+            return None
+        oldest = self.get_parameter("max_frame_age").value
+        if oldest and self._age(arrival) > oldest:
+            camera.counts.too_old += 1
             return None
         try:
-            return frame, camera.view(frame)
+            return arrival, camera.view(arrival.frame)
         except BadImage as error:
             camera.counts.bad += 1
             camera.counts.last_bad = str(error)
@@ -258,19 +296,23 @@ class DetectorNode(LifecycleNode):
     def _publish(
         self,
         camera: Camera,
-        frame: Frame,
+        arrival: Arrival,
         picture: Picture,
         detections: Detections,
         detector: Detector,
     ) -> None:
-        camera.detections.publish(detection_array(frame.header, detections, detector.classes))
+        header = arrival.frame.header
+        camera.detections.publish(detection_array(header, detections, detector.classes))
         camera.counts.processed += 1
-        stamp = frame.header.stamp  # not through rclpy's Time, which refuses what a frame can carry
-        age = self.get_clock().now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
-        camera.counts.latencies.append(age * 1e-9)
+        camera.counts.latencies.append(self._age(arrival))
+        camera.counts.handling.append(time.monotonic() - arrival.when)
         if camera.annotated.get_subscription_count():
             canvas = annotate(picture, detections, detector.classes)
-            camera.annotated.publish(fill_image(Image(header=frame.header), canvas, "bgr8"))
+            camera.annotated.publish(fill_image(Image(header=header), canvas, "bgr8"))
+
+    def _age(self, arrival: Arrival) -> float:
+        """Seconds since a frame's stamp."""
+        return (self.get_clock().now().nanoseconds - stamp_ns(arrival.frame)) * 1e-9
 
     # --- timers -------------------------------------------------------------------------------
 
@@ -279,31 +321,24 @@ class DetectorNode(LifecycleNode):
             camera.adapt()
 
     def _every_second(self) -> None:
-        for camera in self._cameras:
-            self._complain_if_quiet(camera)
         name = self.get_fully_qualified_name()
         weights = self.get_parameter("weights").value
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [
             diagnostics.node_status(
-                name, weights, self._detector, self._thread is not None, self._failure
-            ),
-            *(diagnostics.camera_status(name, camera) for camera in self._cameras),
+                name, weights, self._detector, self._state(), self._failure, list(self._inference)
+            )
         ]
+        timeout = self.get_parameter("image_timeout").value
+        for watch in self._watches:
+            look = watch.look(timeout, self._other_image_topics)
+            message.status.append(look.status)
+            if look.warning:
+                self.get_logger().warning(look.warning)
+            if look.news:
+                self.get_logger().info(look.news)
         self._diagnostics.publish(message)
-
-    def _complain_if_quiet(self, camera: Camera) -> None:
-        """Says once why nothing may be coming, and once that it came."""
-        if not self._thread:
-            return
-        quiet = camera.quiet_for > diagnostics.QUIET_AFTER
-        if quiet and camera.topic not in self._complained:
-            self._complained.add(camera.topic)
-            self.get_logger().warning(diagnostics.why_quiet(camera, self._other_image_topics()))
-        elif not quiet and camera.topic in self._complained:
-            self._complained.remove(camera.topic)
-            self.get_logger().info(f"'{camera.topic}': pictures arrive")
 
     def _other_image_topics(self) -> list[str]:
         kinds = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}

@@ -104,6 +104,17 @@ PARAMETERS: dict[str, Parameter] = {
         "Names of the classes to report; an empty name or list means all.",
         allowed="class names of the weights",
     ),
+    "image_timeout": Parameter(
+        5.0,
+        "Seconds without a picture after which a camera is reported, with the reason.",
+        bounds=(0.1, 3600.0),
+    ),
+    "max_frame_age": Parameter(
+        0.0,
+        "Pictures whose stamp is older than so many seconds are skipped and counted; 0 for no "
+        "limit. Needs camera and detector to have the same clock.",
+        bounds=(0.0, 3600.0),
+    ),
     "autostart": Parameter(
         True,
         "Configure and activate at start. With false the node waits for a lifecycle manager.",

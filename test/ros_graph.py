@@ -34,6 +34,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
 from ssd_ros import picture_files
@@ -239,6 +240,9 @@ class Services:
     @property
     def state(self) -> str:
         return self._call(GetState, "get_state").current_state.label
+
+    def enable(self, wanted: bool) -> SetBool.Response:
+        return self._call(SetBool, "enable", data=wanted)
 
     def _call(self, kind: Any, service: str, **request: Any) -> Any:
         if service not in self._clients:

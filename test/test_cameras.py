@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cameras of the detector: several at once, publishers of any reliability, or none at all."""
 
+import re
+import time
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import PlayedCamera, Services, stamp_of, wait_for
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from ssd_ros.camera import Camera, matching_reliability, output_namespaces
+from ssd_ros.transport import PROFILE_VARIABLES
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
@@ -63,7 +70,7 @@ def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, pictures):
         newest = played.send(pictures[0])
         wait_for(lambda n=count: camera.counts.received == n, "the frame to be received")
     assert camera.waiting
-    assert stamp_of(camera.take().header) == newest
+    assert stamp_of(camera.take().frame.header) == newest
     assert camera.take() is None
     assert camera.counts.superseded == 2
     camera.close()
@@ -211,3 +218,83 @@ def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(gr
         lambda: "published by watcher (best_effort), subscribed reliable" in detector.log,
         "the report",
     )
+
+
+# --- pictures that stop, age or get lost ------------------------------------------------------
+
+
+def test_a_camera_that_stops_is_reported_and_picked_up_when_it_returns(graph, parameters, pictures):
+    detector = graph.start_process("ssd_ros.detector_node", {**parameters, "image_timeout": 1.5})
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    topic = camera.topic
+    said = re.compile(rf"no picture on '{topic}' for \d s; published by watcher")
+    wait_for(lambda: said.search(detector.log), "the report")
+    assert graph.camera_status().level == DiagnosticStatus.STALE
+    camera.detect(pictures[1])
+    wait_for(lambda: f"'{topic}': pictures arrive" in detector.log, "the report that they came")
+    wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_pictures_older_than_the_limit_are_skipped_and_counted(graph, parameters, pictures):
+    graph.start_detector({**parameters, "max_frame_age": 1.0})
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    old = camera.header()
+    old.stamp.sec -= 2
+    stamp = camera.send(pictures[1], old)
+    status = graph.camera_status(**{"too old": 1})
+    camera.detect(pictures[2])
+    assert not camera.answered(stamp)
+    assert "older than max_frame_age" in status.summary
+    assert Services(graph).set("max_frame_age", 10.0).successful
+    assert stamp_of(camera.detect(pictures[1], old).header) == stamp
+
+
+def test_lost_pictures_are_noticed_and_the_remedy_is_named(
+    graph, parameters, pictures, monkeypatch
+):
+    """A camera of 30 Hz whose every third picture does not arrive."""
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    detector = graph.start_process("ssd_ros.detector_node", parameters)
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    start = graph.node.get_clock().now().nanoseconds
+    for i in (i for i in range(90) if i % 3):
+        header = Header(frame_id="camera")
+        header.stamp.sec, header.stamp.nanosec = divmod(start + i * 33_000_000, 10**9)
+        camera.send(pictures[0], header)
+        time.sleep(0.02)
+    wait_for(lambda: "are lost on the way" in detector.log, "the report")
+    status = wait_for(
+        lambda: (s := graph.camera_status()).values.get("lost on the way (%)") and s, "the share"
+    )
+    assert float(status.values["lost on the way (%)"]) == pytest.approx(33, abs=8)
+    assert float(status.values["period (ms)"]) == pytest.approx(33, abs=1)
+    assert detector.log.count("are lost on the way") == 1
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE=" in detector.log
+    profile = Path(detector.log.partition("FASTRTPS_DEFAULT_PROFILES_FILE=")[2].split()[0])
+    assert profile.name == "fastdds.xml"
+    assert profile.exists()
+
+
+def test_pause_and_resume_without_a_transition(graph, parameters, pictures):
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    camera.detect(pictures[0])
+    assert node.enable(False).message == "paused"
+    camera.wait_for_subscribers(0)
+    wait_for(lambda: graph.status("detector").summary == "paused", "the diagnostics")
+    unseen = camera.send(pictures[1])
+    assert node.state == "active"
+    assert node.enable(True).message == "detecting"
+    camera.detect(pictures[2])
+    assert not camera.answered(unseen)
+    # What was paused stays so over a transition.
+    assert node.enable(False).success
+    assert node.change("deactivate")
+    assert node.change("activate")
+    assert graph.node.get_subscriptions_info_by_topic(camera.topic) == []
+    assert node.enable(True).message == "detecting"
+    camera.detect(pictures[3])

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that never came, told by the stamps of those that did. No ROS."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW = 10.0  # seconds of stamps that are judged together
+ENOUGH = 20  # stamps before anything is said
+NOTICEABLE = 0.1  # share of lost pictures that is worth a word
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Attributes:
+    period: seconds between two pictures of the camera.
+    share: lost pictures among all that the camera sent, 0 to 1.
+    """
+
+    period: float
+    share: float
+
+    @property
+    def noticeable(self) -> bool:
+        return self.share >= NOTICEABLE
+
+
+class Stamps:
+    """The stamps of a camera's latest pictures.
+
+    A camera takes pictures at even times. Where a gap between two stamps is two, three, … periods
+    long, one, two, … pictures in between were lost on the way. The period is the tenth percentile
+    of the gaps: the median would be wrong once half of the pictures are lost.
+    """
+
+    def __init__(self) -> None:
+        self._stamps: deque[int] = deque(maxlen=1000)  # nanoseconds
+
+    def note(self, nanoseconds: int) -> None:
+        """Takes the stamp of a picture that arrived."""
+        if self._stamps and not 0 < nanoseconds - self._stamps[-1] < WINDOW * 1e9:
+            self._stamps.clear()  # another camera, a bag that starts again, a clock that was set
+        self._stamps.append(nanoseconds)
+        while self._stamps[-1] - self._stamps[0] > WINDOW * 1e9:
+            self._stamps.popleft()
+
+    def losses(self) -> Losses | None:
+        """What the last seconds tell; None while there are too few pictures."""
+        if len(self._stamps) < ENOUGH:
+            return None
+        gaps = np.diff(np.array(self._stamps))
+        period = float(np.percentile(gaps, 10))
+        lost = int((np.rint(gaps / period) - 1).clip(min=0).sum())
+        return Losses(period * 1e-9, lost / (lost + len(self._stamps)))

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lost pictures, told by the stamps of those that arrived."""
+
+import numpy as np
+import pytest
+
+from ssd_ros.arrivals import Stamps
+
+
+def losses_of(seconds):
+    stamps = Stamps()
+    for value in seconds:
+        stamps.note(round(value * 1e9))
+    return stamps.losses()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("jitter", [0.0, 0.1])
+def test_the_share_of_lost_pictures_is_found_whatever_the_jitter(share, jitter):
+    rng = np.random.default_rng(0)
+    taken = np.arange(300) / 30 + rng.uniform(-jitter, jitter, 300) / 30
+    found = losses_of(taken[rng.random(300) >= share])
+    assert found.share == pytest.approx(share, abs=0.08)
+    assert found.noticeable == (share > 0.1)
+    assert found.period == pytest.approx(1 / 30, rel=0.2)
+
+
+def test_too_few_pictures_tell_nothing():
+    assert losses_of(np.arange(19) / 10) is None
+    assert losses_of([]) is None
+
+
+def test_a_restart_or_another_clock_is_no_loss():
+    before, after = np.arange(100) / 30, np.arange(100) / 30
+    assert losses_of([*before, *(after + 1000)]).share == 0
+    assert losses_of([*(before + 1000), *after]).share == 0
+    assert losses_of([5.0] * 50) is None
+
+
+def test_old_losses_are_forgotten():
+    lossy, whole = np.arange(0, 100, 2) / 10, np.arange(100, 250) / 10
+    assert losses_of(lossy).period == pytest.approx(0.2)  # every second one: nothing to see
+    assert losses_of([*lossy, *whole]).share == 0
