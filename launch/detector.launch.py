@@ -23,6 +23,9 @@ PARAMETERS = {
     "nms_iou_threshold": "of two boxes of a class that overlap by more, one stays, 0 to 1",
     "max_detections": "at most so many in a picture",
     "classes": "names to report, e.g. person,dog",
+    "image_timeout": "seconds without a picture until the camera is reported",
+    "max_frame_age": "seconds; older pictures are skipped, 0 for no limit",
+    "markers": "true to publish detections_markers for RViz's 3D views",
     "autostart": "true, or false to wait for a lifecycle manager",
 }
 LISTS = ("image_topics", "classes")

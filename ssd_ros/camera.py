@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
+    qos_profile_sensor_data,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
+from visualization_msgs.msg import MarkerArray
 
 from ssd_ros.arrivals import Losses, Stamps
 from ssd_ros.images import picture_from_compressed, picture_from_image
@@ -72,12 +75,21 @@ class Camera:
         topic: resolved name of the image topic.
         outputs: namespace of the outputs.
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
+        markers: publish outlines in the optical frame, too, by what `camera_info` beside the
+            picture says.
         arrived: called from the executor's thread whenever the slot was filled.
     """
 
     def __init__(
-        self, node: Node, topic: str, outputs: str, compressed: bool, arrived: Callable[[], None]
+        self,
+        node: Node,
+        topic: str,
+        outputs: str,
+        compressed: bool,
+        markers: bool,
+        arrived: Callable[[], None],
     ) -> None:
+        namespace = topic.rpartition("/")[0]
         topic = f"{topic}/compressed" if compressed else topic
         # The standard parameter, with a default that the standard does not know: adapt.
         override = f"qos_overrides.{topic}.subscription.reliability"
@@ -102,6 +114,13 @@ class Camera:
         self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
         self.annotated = node.create_publisher(Image, f"{outputs}/detections_image", 1)
         self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
+        self.info: CameraInfo | None = None
+        self.markers: Publisher | None = None
+        if markers:
+            self.markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
+            self._info_subscription = node.create_subscription(
+                CameraInfo, f"{namespace}/camera_info", self._receive_info, qos_profile_sensor_data
+            )
 
     def subscribe(self) -> None:
         """Starts to receive."""
@@ -125,6 +144,9 @@ class Camera:
         self.unsubscribe()
         for publisher in (self.detections, self.annotated, self.label_info):
             self._node.destroy_publisher(publisher)
+        if self.markers is not None:
+            self._node.destroy_publisher(self.markers)
+            self._node.destroy_subscription(self._info_subscription)
 
     def adapt(self) -> None:
         """Subscribes anew where the publishers now ask for another reliability.
@@ -190,6 +212,9 @@ class Camera:
             self._stamps.note(stamp_ns(frame))
         self._quiet_since = now
         self._arrived()
+
+    def _receive_info(self, info: CameraInfo) -> None:
+        self.info = info
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
         self._subscription = self._node.create_subscription(

@@ -23,6 +23,7 @@ from ssd_ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
 from ssd_ros.images import BadImage, fill_image
+from ssd_ros.markers import outlines
 from ssd_ros.messages import detection_array, label_info
 from ssd_ros.model.weights import WeightsError
 from ssd_ros.picture import Picture
@@ -113,9 +114,11 @@ class DetectorNode(LifecycleNode):
         self._detector = self._load(values)
         topics = [self.resolve_topic_name(topic) for topic in values["image_topics"]]
         try:
+            compressed = values["image_transport"] == "compressed"
             for topic, outputs in zip(topics, output_namespaces(topics), strict=True):
-                compressed = values["image_transport"] == "compressed"
-                self._cameras.append(Camera(self, topic, outputs, compressed, self._on_frame))
+                self._cameras.append(
+                    Camera(self, topic, outputs, compressed, values["markers"], self._on_frame)
+                )
             name = self.get_fully_qualified_name()
             self._watches = [diagnostics.Watch(name, camera) for camera in self._cameras]
         except Exception:
@@ -309,6 +312,11 @@ class DetectorNode(LifecycleNode):
         if camera.annotated.get_subscription_count():
             canvas = annotate(picture, detections, detector.classes)
             camera.annotated.publish(fill_image(Image(header=header), canvas, "bgr8"))
+        if camera.markers and camera.info and camera.markers.get_subscription_count():
+            size = picture.width, picture.height
+            camera.markers.publish(
+                outlines(header, detections, detector.classes, size, camera.info)
+            )
 
     def _age(self, arrival: Arrival) -> float:
         """Seconds since a frame's stamp."""

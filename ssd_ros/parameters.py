@@ -115,6 +115,12 @@ PARAMETERS: dict[str, Parameter] = {
         "limit. Needs camera and detector to have the same clock.",
         bounds=(0.0, 3600.0),
     ),
+    "markers": Parameter(
+        False,
+        "Publish detections_markers (visualization_msgs/MarkerArray), too: outlines one metre "
+        "before the camera, in its optical frame, by the camera_info beside each picture.",
+        live=False,
+    ),
     "autostart": Parameter(
         True,
         "Configure and activate at start. With false the node waits for a lifecycle manager.",

@@ -28,6 +28,12 @@ class Options:
     classes: str = _option("", "names joined by commas; found in the annotations otherwise")
 
     width: float = _option(1.0, "channel multiplier")
+    boxes: str = _option(
+        "voc",
+        "scales of the default boxes, the paper's for voc or for coco (smaller objects); auto: "
+        "those that fit the data better. A detector in --init keeps its own",
+        choices=("voc", "coco", "auto"),
+    )
     batch_norm: bool = _option(False, "for training from scratch; folded into the weights written")
     init: str = _option("", "start from: vgg16 (downloaded), VGG16 features, or any weights file")
     init_layers: str = _option("", "take these layers alone from --init, joined by commas")
@@ -83,6 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # A few hundred pictures, a trained base network, minutes.
     "small": {
+        "boxes": "auto",
         "iterations": 1500,
         "batch": 8,
         "optimizer": "adamw",

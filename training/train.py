@@ -21,7 +21,17 @@ from ssd_ros.detector import Detector
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd300 import SSD300
 from ssd_ros.model.weights import Weights, write
-from training import batch_norm, batches, evaluate, initial, optimizer, options, run_files, voc
+from training import (
+    batch_norm,
+    batches,
+    coverage,
+    evaluate,
+    initial,
+    optimizer,
+    options,
+    run_files,
+    voc,
+)
 from training.augment import Augment
 from training.average import Average
 from training.loss import match, multibox_loss
@@ -70,6 +80,8 @@ class Trainer:
 
         start = initial.read(run.init) if run.init else None
         self.config = start.config if start else PAPER_VOC
+        if not (start and start.classes):
+            self.config = coverage.with_scales(self.config, run.boxes, self.examples)
         self.model = SSD300(len(self.classes), run.width, self.config)
         initial.quiet_heads(self.model)
         if run.batch_norm:

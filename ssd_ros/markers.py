@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections as outlines in front of the camera, for RViz's Camera and 3D views. No node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point, Vector3
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from ssd_ros.detector import Detections
+from ssd_ros.drawing import class_colour
+
+DISTANCE = 1.0  # metres before the camera: a picture alone does not tell how far things are
+_LINE = 0.004  # metres
+_LIFETIME = Duration(sec=1)  # a camera that stops leaves nothing behind
+
+
+def outlines(
+    header: Header,
+    detections: Detections,
+    classes: Sequence[str],
+    size: tuple[int, int],
+    info: CameraInfo,
+) -> MarkerArray:
+    """A rectangle and a name for each detection, on a plane before the camera.
+
+    Args:
+        header: the frame's own; its frame_id is the optical frame (REP 103: x right, y down, z
+            forward).
+        detections: in pixels of that frame.
+        classes: names that the detections' labels index.
+        size: width and height of the frame.
+        info: the camera's; of its projection P (or K, where P is not set) the focal lengths and
+            the centre are used. Lens distortion is not undone: on a picture that is not rectified
+            the outlines lie as the picture does.
+
+    Returns:
+        First a marker that deletes those of the frame before, then two a detection; nothing but
+        the first where the camera is not calibrated.
+    """
+    delete = Marker(header=header, action=Marker.DELETEALL)
+    matrix = np.array(info.p).reshape(3, 4)[:, :3]
+    if not matrix[0, 0]:
+        matrix = np.array(info.k).reshape(3, 3)
+    if not (matrix[0, 0] and matrix[1, 1] and info.width and info.height):
+        return MarkerArray(markers=[delete])
+    # The calibration may be of another resolution than the pictures are sent at.
+    scale = np.array([info.width, info.height]) / size
+    focal, centre = matrix[[0, 1], [0, 1]], matrix[:2, 2]
+    corners = detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
+    points = (corners * scale - centre) / focal * DISTANCE
+    markers = [delete]
+    for i, (outline, label) in enumerate(zip(points, detections.labels.tolist(), strict=True)):
+        blue, green, red = (value / 255 for value in class_colour(label))
+        common = {
+            "header": header,
+            "id": i,
+            "lifetime": _LIFETIME,
+            "color": ColorRGBA(r=red, g=green, b=blue, a=1.0),
+        }
+        box = Marker(ns="boxes", type=Marker.LINE_STRIP, scale=Vector3(x=_LINE), **common)
+        box.points = [Point(x=x, y=y, z=DISTANCE) for x, y in outline.tolist()]
+        text = f"{classes[label]} {detections.scores[i]:.2f}"
+        name = Marker(ns="names", type=Marker.TEXT_VIEW_FACING, text=text, **common)
+        name.scale.z = 0.04 * DISTANCE
+        name.pose.position.x, name.pose.position.y = outline[0].tolist()
+        name.pose.position.z = DISTANCE
+        markers += [box, name]
+    return MarkerArray(markers=markers)

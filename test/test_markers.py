@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outlines before the camera: seen through the camera they lie on the detections."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
+
+from rclpy.qos import qos_profile_sensor_data
+from ros_graph import PlayedCamera, Services, boxes_in, names_in, stamp_of, wait_for
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from ssd_ros.detector import Detections
+from ssd_ros.markers import outlines
+
+FOUND = Detections(
+    np.array([[10, 20, 110, 220], [300, 40, 640, 480]], np.float32),
+    np.array([0.9, 0.6], np.float32),
+    np.array([1, 0]),
+)
+K = (500.0, 0.0, 330.0, 0.0, 510.0, 250.0, 0.0, 0.0, 1.0)
+
+
+def calibration(width=640, height=480, rectified=False):
+    info = CameraInfo(width=width, height=height, k=K)
+    if rectified:
+        info.p = (400.0, 0.0, 310.0, 0.0, 0.0, 410.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    return info
+
+
+def seen(marker, focal, centre):
+    """Where a camera sees the points of a marker."""
+    points = np.array([(point.x, point.y, point.z) for point in marker.points])
+    return points[:, :2] / points[:, 2:] * focal + centre
+
+
+@pytest.mark.parametrize(
+    ("info", "focal", "centre", "zoom"),
+    [
+        (calibration(), (500, 510), (330, 250), 1),
+        (calibration(rectified=True), (400, 410), (310, 230), 1),
+        (calibration(1280, 960), (500, 510), (330, 250), 2),  # calibrated at twice the size
+    ],
+)
+def test_outlines_seen_through_the_camera_lie_on_the_boxes(info, focal, centre, zoom):
+    header = Header(frame_id="lens_optical_frame")
+    markers = outlines(header, FOUND, ["cat", "cup"], (640, 480), info).markers
+    assert markers[0].action == Marker.DELETEALL
+    assert {marker.header.frame_id for marker in markers} == {"lens_optical_frame"}
+    boxes = [marker for marker in markers if marker.ns == "boxes"]
+    for (x1, y1, x2, y2), marker in zip(FOUND.boxes * zoom, boxes, strict=True):
+        corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
+        np.testing.assert_allclose(seen(marker, focal, centre), corners, atol=1e-3)
+    assert [m.text for m in markers if m.ns == "names"] == ["cup 0.90", "cat 0.60"]
+    assert len({(m.ns, m.id) for m in markers[1:]}) == 4
+
+
+def test_a_camera_that_is_not_calibrated_and_a_frame_of_nothing_only_delete():
+    nothing = Detections(np.empty((0, 4), np.float32), np.empty(0), np.empty(0, int))
+    for found, info in ((FOUND, CameraInfo()), (nothing, calibration())):
+        markers = outlines(Header(), found, ["cat", "cup"], (640, 480), info).markers
+        assert [marker.action for marker in markers] == [Marker.DELETEALL]
+
+
+def test_the_node_publishes_outlines_of_the_same_frame(graph, weights, pictures):
+    graph.start_detector({"weights": weights, "device": "cpu", "markers": True})
+    heard = graph.hear(MarkerArray, "detections_markers")
+    infos = graph.node.create_publisher(
+        CameraInfo, graph.name("camera_info"), qos_profile_sensor_data
+    )
+    wait_for(infos.get_subscription_count, "a subscription to camera_info")
+    height, width = pictures[0].shape[:2]
+    info = calibration(width, height)
+    graph.node.create_timer(0.05, lambda: infos.publish(info))
+    camera = PlayedCamera(graph)
+    camera.detect(pictures[0])
+    wait_for(lambda: camera.detect(pictures[0]) and heard, "markers")
+    newest = heard[-1].markers
+    answer = next(
+        message
+        for message in camera.detections
+        if stamp_of(message.header) == stamp_of(newest[0].header)
+    )
+    boxes = [marker for marker in newest if marker.ns == "boxes"]
+    assert [m.text.split()[0] for m in newest if m.ns == "names"] == names_in(answer)
+    for (x1, y1, x2, y2), marker in zip(boxes_in(answer), boxes, strict=True):
+        corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
+        np.testing.assert_allclose(seen(marker, (500, 510), (330, 250)), corners, atol=0.1)
+    assert not Services(graph).set("markers", False).successful

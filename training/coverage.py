@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which default boxes suit a data set's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torchvision.ops import box_convert, box_iou
+
+from ssd_ros.model.config import PAPER_VOC, TORCHVISION, SSDConfig
+from ssd_ros.model.default_boxes import default_boxes
+from training import batches
+from training.voc import usable
+
+# The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
+SCALES = {"voc": PAPER_VOC.scales, "coco": TORCHVISION.scales}
+_MOST = 1000  # pictures that are enough to tell
+
+
+def with_scales(config: SSDConfig, choice: str, examples: Sequence[batches.Example]) -> SSDConfig:
+    """A configuration with other scales of the default boxes.
+
+    Args:
+        config: everything else.
+        choice: a key of SCALES, or `auto` for the one that covers the objects better.
+        examples: the data set.
+    """
+    if choice == "auto":
+        choice = max(SCALES, key=lambda name: coverage(_scaled(config, name), examples))
+    return _scaled(config, choice)
+
+
+def coverage(config: SSDConfig, examples: Sequence[batches.Example]) -> float:
+    """How well default boxes fit the objects of a data set.
+
+    Returns:
+        The intersection over union of each object with the default box that it overlaps most:
+        mean over the objects of a class, then over the classes. 0 to 1.
+    """
+    defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
+    best, labels = [], []
+    chosen = examples[:: -(-len(examples) // _MOST)]
+    for example, (width, height) in zip(chosen, batches.sizes(chosen), strict=True):
+        boxes, good = usable(example.boxes, (width, height))
+        if good.any():
+            corners = boxes[good] / np.array([width, height, width, height], np.float32)
+            best.append(box_iou(torch.from_numpy(corners), defaults).amax(dim=1).numpy())
+            labels.append(example.labels[good])
+    if not best:
+        return 0.0
+    overlap, label = np.concatenate(best), np.concatenate(labels)
+    sums, counts = np.bincount(label, overlap), np.bincount(label)
+    return float((sums[counts > 0] / counts[counts > 0]).mean())
+
+
+def _scaled(config: SSDConfig, choice: str) -> SSDConfig:
+    return replace(config, scales=SCALES[choice])
