@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import (
@@ -77,6 +78,7 @@ class Camera:
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
         markers: publish outlines in the optical frame, too, by what `camera_info` beside the
             picture says.
+        group: of the subscriptions; None for the node's own.
         arrived: called from the executor's thread whenever the slot was filled.
     """
 
@@ -87,6 +89,7 @@ class Camera:
         outputs: str,
         compressed: bool,
         markers: bool,
+        group: CallbackGroup | None,
         arrived: Callable[[], None],
     ) -> None:
         namespace = topic.rpartition("/")[0]
@@ -103,6 +106,7 @@ class Camera:
 
         self._node = node
         self._compressed = compressed
+        self._group = group
         self._arrived = arrived
         self._subscription: Subscription | None = None
         self._lock = threading.Lock()
@@ -119,7 +123,11 @@ class Camera:
         if markers:
             self.markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
             self._info_subscription = node.create_subscription(
-                CameraInfo, f"{namespace}/camera_info", self._receive_info, qos_profile_sensor_data
+                CameraInfo,
+                f"{namespace}/camera_info",
+                self._receive_info,
+                qos_profile_sensor_data,
+                callback_group=group,
             )
 
     def subscribe(self) -> None:
@@ -225,6 +233,7 @@ class Camera:
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
             ),
+            callback_group=self._group,
             # A publisher that offers less is no trouble to warn of: `adapt` follows it.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
@@ -35,9 +36,10 @@ LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble
 class DetectorNode(LifecycleNode):
     """Detects objects on camera topics.
 
-    Two threads: the executor's stores the newest frame of each camera and answers services; the
-    inference thread takes those frames as one batch, runs the network and publishes. They share
-    the cameras' slots and `_detector`, which is replaced whole and never changed.
+    Three kinds of work, each in a thread: the callback group `_pictures` stores the newest frame of
+    each camera; the default group answers services, and may take seconds to load weights; the
+    inference thread takes the frames as one batch, runs the network and publishes. They share the
+    cameras' slots and `_detector`, which is replaced whole and never changed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -47,6 +49,7 @@ class DetectorNode(LifecycleNode):
         self._detector: Detector | None = None
         self._cameras: list[Camera] = []
         self._thread: threading.Thread | None = None
+        self._changing = threading.RLock()  # of what transitions change: subscriptions, cameras
         self._wake = threading.Condition()
         self._stopping = False
         self._failure = ""
@@ -54,8 +57,9 @@ class DetectorNode(LifecycleNode):
         self._watches: list[diagnostics.Watch] = []
         self._inference: deque[float] = deque(maxlen=RECENT)  # seconds a batch
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(1.0, self._every_second)
-        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers)
+        self._pictures = MutuallyExclusiveCallbackGroup()
+        self.create_timer(1.0, self._every_second, self._pictures)
+        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self._pictures)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.add_on_set_parameters_callback(self._on_parameters)
 
@@ -94,13 +98,15 @@ class DetectorNode(LifecycleNode):
 
     def close(self) -> None:
         """Stops the inference thread and frees everything, from any state."""
-        self._deactivate()
-        self._cleanup()
+        with self._changing:
+            self._deactivate()
+            self._cleanup()
 
     def _transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
         """Runs one step; rclpy alone would swallow the reason of a failure."""
         try:
-            step()
+            with self._changing:
+                step()
         except Exception as error:  # whatever it is, the node lives on and says it
             self._failure = f"cannot {name}: {error}"
             self.get_logger().error(self._failure)
@@ -117,7 +123,15 @@ class DetectorNode(LifecycleNode):
             compressed = values["image_transport"] == "compressed"
             for topic, outputs in zip(topics, output_namespaces(topics), strict=True):
                 self._cameras.append(
-                    Camera(self, topic, outputs, compressed, values["markers"], self._on_frame)
+                    Camera(
+                        self,
+                        topic,
+                        outputs,
+                        compressed,
+                        values["markers"],
+                        self._pictures,
+                        self._on_frame,
+                    )
                 )
             name = self.get_fully_qualified_name()
             self._watches = [diagnostics.Watch(name, camera) for camera in self._cameras]
@@ -167,10 +181,11 @@ class DetectorNode(LifecycleNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pauses and resumes between two frames, without a transition; kept over transitions."""
-        if request.data != self._enabled:
-            self._enabled = request.data
-            if self._thread is not None:
-                self._listen(self._enabled)
+        with self._changing:
+            if request.data != self._enabled:
+                self._enabled = request.data
+                if self._thread is not None:
+                    self._listen(self._enabled)
         response.success, response.message = True, self._state()
         return response
 
@@ -325,10 +340,15 @@ class DetectorNode(LifecycleNode):
     # --- timers -------------------------------------------------------------------------------
 
     def _adapt_to_publishers(self) -> None:
-        for camera in self._cameras:
-            camera.adapt()
+        with self._changing:
+            for camera in self._cameras:
+                camera.adapt()
 
     def _every_second(self) -> None:
+        with self._changing:
+            self._diagnose()
+
+    def _diagnose(self) -> None:
         name = self.get_fully_qualified_name()
         weights = self.get_parameter("weights").value
         message = DiagnosticArray()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
 from ssd_ros import memory
 
@@ -37,7 +37,8 @@ def run(name: str, make: Callable[[], ProcessNode], arguments: Sequence[str] | N
     try:
         node = make()
         node.start()
-        rclpy.spin(node)
+        # Two threads: while one loads new weights, the other goes on receiving pictures.
+        rclpy.spin(node, MultiThreadedExecutor(2))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:

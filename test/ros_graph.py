@@ -32,6 +32,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -218,8 +219,13 @@ class Services:
         self._clients: dict[str, Any] = {}
 
     def set(self, name: str, value: Any) -> SetParametersResult:
+        future = self.begin_set(name, value)
+        wait_for(future.done, f"an answer to setting {name}")
+        return future.result().results[0]
+
+    def begin_set(self, name: str, value: Any) -> Future:
         message = Parameter(name, value=value).to_parameter_msg()
-        return self._call(SetParameters, "set_parameters", parameters=[message]).results[0]
+        return self._begin(SetParameters, "set_parameters", parameters=[message])
 
     def set_together(self, **values: Any) -> SetParametersResult:
         messages = [
@@ -245,13 +251,16 @@ class Services:
         return self._call(SetBool, "enable", data=wanted)
 
     def _call(self, kind: Any, service: str, **request: Any) -> Any:
+        future = self._begin(kind, service, **request)
+        wait_for(future.done, f"an answer of {self._name}/{service}")
+        return future.result()
+
+    def _begin(self, kind: Any, service: str, **request: Any) -> Future:
         if service not in self._clients:
             self._clients[service] = self._node.create_client(kind, f"{self._name}/{service}")
         client = self._clients[service]
         wait_for(client.service_is_ready, f"service {self._name}/{service}")
-        future = client.call_async(kind.Request(**request))
-        wait_for(future.done, f"an answer of {self._name}/{service}")
-        return future.result()
+        return client.call_async(kind.Request(**request))
 
 
 class PlayedCamera:
@@ -365,16 +374,18 @@ def made_picture(seed: int, width: int, height: int) -> np.ndarray:
     return picture
 
 
-def write_random_weights(path: Path, seed: int, classes: Sequence[str]) -> Path:
+def write_random_weights(
+    path: Path, seed: int, classes: Sequence[str], width: float = 0.125
+) -> Path:
     """Weights that find something anywhere: some ten boxes with scores of 0.5 to 0.9."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = SSD300(len(classes), width=0.125)
+        model = SSD300(len(classes), width)
     with torch.no_grad():
         for head in model.scores:
             head.weight *= 0.3
             head.bias[:: len(classes) + 1] += 4  # the background's
-    write(path, Weights(model.state_dict(), tuple(classes), PAPER_VOC, 0.125))
+    write(path, Weights(model.state_dict(), tuple(classes), PAPER_VOC, width))
     return path
 
 

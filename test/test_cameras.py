@@ -62,9 +62,8 @@ def test_detections_of_two_cameras_at_30_hz_never_mix(graph, parameters, picture
 
 
 def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, pictures):
-    camera = Camera(
-        graph.node, graph.name("image_raw"), graph.namespace, False, False, lambda: None
-    )
+    topic, outputs = graph.name("image_raw"), graph.namespace
+    camera = Camera(graph.node, topic, outputs, False, False, None, lambda: None)
     camera.subscribe()
     played = PlayedCamera(graph)
     played.wait_for_subscribers(1)

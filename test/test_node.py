@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ros_graph import (
     scores_in,
     stamp_of,
     wait_for,
+    write_random_weights,
 )
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import LabelInfo
@@ -289,6 +291,24 @@ def test_weights_are_swapped_while_the_node_runs(graph, running, pictures, other
         lambda: infos and tuple(c.class_name for c in infos[-1].class_map) == OTHER_CLASSES,
         "label_info with the new names",
     )
+
+
+def test_pictures_are_answered_while_new_weights_load(graph, parameters, pictures, tmp_path):
+    """The new network is a large one: it takes longer to load than many pictures to answer."""
+    large = write_random_weights(tmp_path / "large.safetensors", 5, OTHER_CLASSES, width=1.0)
+    graph.start_process("ssd_ros.detector_node", parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    camera.detect(pictures[0])
+    answered, future = len(camera.detections), node.begin_set("weights", str(large))
+    while not future.done():
+        camera.send(pictures[1])
+        time.sleep(0.02)
+    assert future.result().results[0].successful
+    during = camera.detections[answered:]
+    assert sum(set(names_in(message)) <= set(CLASSES) for message in during) >= 5
+    assert set(names_in(camera.detect(pictures[0]))) <= set(OTHER_CLASSES)
+    names = [set(names_in(message)) for message in camera.detections]
+    assert all(found <= set(CLASSES) or found <= set(OTHER_CLASSES) for found in names)
 
 
 def test_a_weights_file_that_was_replaced_is_loaded_again_under_its_old_name(
