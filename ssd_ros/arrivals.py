@@ -11,6 +11,8 @@ import numpy as np
 WINDOW = 10.0  # seconds of stamps that are judged together
 ENOUGH = 20  # stamps before anything is said
 NOTICEABLE = 0.1  # share of lost pictures that is worth a word
+RARE = 0.05  # share of gaps with a loss below which they are hiccups
+PAUSE = 15  # periods: a longer gap is a camera that waited
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Stamps:
 
     A camera takes pictures at even times. Where a gap between two stamps is two, three, … periods
     long, one, two, … pictures in between were lost on the way. The period is the tenth percentile
-    of the gaps: the median would be wrong once half of the pictures are lost.
+    of the gaps: the median would be wrong once half of the pictures are lost. Cameras that take
+    pictures when they are told to look lossy; their users know.
     """
 
     def __init__(self) -> None:
@@ -53,5 +56,8 @@ class Stamps:
             return None
         gaps = np.diff(np.array(self._stamps))
         period = float(np.percentile(gaps, 10))
-        lost = int((np.rint(gaps / period) - 1).clip(min=0).sum())
+        periods = np.rint(gaps / period)
+        lost = int((periods[periods <= PAUSE] - 1).clip(min=0).sum())
+        if (periods > 1).mean() < RARE:
+            lost = 0
         return Losses(period * 1e-9, lost / (lost + len(self._stamps)))

@@ -3,7 +3,11 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 PROFILE = str(Path(__file__).parents[1] / "config" / "fastdds.xml")
 
@@ -18,6 +22,22 @@ if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
     ENVIRONMENT["ROS_LOCALHOST_ONLY"] = "1"
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--endurance",
+        action="store_true",
+        help="test/test_endurance.py at full length: half an hour, on a machine with no other work",
+    )
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """rounds(short=…, full=…): one of the two, by --endurance."""
+    name = "full" if request.config.getoption("--endurance") else "short"
+    return lambda **choices: choices[name]
+
 
 if all(map(importlib.util.find_spec, ("rclpy", "vision_msgs"))):
     from ros_graph import (  # noqa: F401 - fixtures

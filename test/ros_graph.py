@@ -95,6 +95,10 @@ class Process:
         return self._log.read_text(errors="replace")
 
     @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
     def alive(self) -> bool:
         return self._popen.poll() is None
 

@@ -37,6 +37,11 @@ def test_a_restart_or_another_clock_is_no_loss():
     assert losses_of([5.0] * 50) is None
 
 
+def test_bursts_with_pauses_are_no_losses():
+    starts = np.arange(0, 8, 0.5)
+    assert losses_of(np.sort((starts[:, None] + np.arange(8) * 0.01).ravel())).share == 0
+
+
 def test_old_losses_are_forgotten():
     lossy, whole = np.arange(0, 100, 2) / 10, np.arange(100, 250) / 10
     assert losses_of(lossy).period == pytest.approx(0.2)  # every second one: nothing to see

@@ -325,6 +325,20 @@ def test_a_weights_file_that_was_replaced_is_loaded_again_under_its_old_name(
     assert set(names_in(camera.detect(pictures[0]))) <= set(OTHER_CLASSES)
 
 
+def test_a_weights_file_that_is_overwritten_in_place_does_no_harm(
+    graph, parameters, pictures, tmp_path
+):
+    file = tmp_path / "mine.safetensors"
+    shutil.copy(parameters["weights"], file)
+    detector = graph.start_process("ssd_ros.detector_node", {**parameters, "weights": str(file)})
+    camera = PlayedCamera(graph)
+    before = camera.detect(pictures[0])
+    file.write_bytes(b"")
+    after = camera.detect(pictures[0])
+    assert detector.alive
+    assert scores_in(after) == scores_in(before)
+
+
 def test_refused_weights_change_nothing_and_give_the_reason(
     graph, running, pictures, parameters, tmp_path
 ):

@@ -130,7 +130,8 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if len(start) > 8 and start[8:9] == b"{":
         try:
             with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                # Copies: a mapped file that is overwritten later would kill the process.
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
                 return tensors, file.metadata() or {}
         except SafetensorError as error:
             raise WeightsError(f"is a damaged or truncated .safetensors file ({error})") from None
