@@ -94,6 +94,8 @@ def contenders(device: str, picture: np.ndarray) -> dict[str, Callable[[], objec
         "torchvision ssd300_vgg16": torchvision,
         "ssd_ros, the same weights": lambda: detector(batch),
     }
+    half = Detector(ours, device, "bf16", Limits(0.3, 0.45, 200))
+    runs["ssd_ros, the same weights, bf16"] = lambda: half(batch)
     for width in (0.5, 0.25):
         model = weights.SSD300(20, width)
         small = weights.Weights(model.state_dict(), ours.classes, model.config, width)

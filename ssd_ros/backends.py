@@ -43,6 +43,12 @@ class TorchBackend:
         return self._model(self._model.normalise(batch))
 
 
+def release_memory() -> None:
+    """Gives the GPU's memory of models that are gone back to others."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def choose_device(name: str) -> torch.device:
     """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`.
 

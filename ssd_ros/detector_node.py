@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from ssd_ros import diagnostics, parameters, process
+from ssd_ros.backends import release_memory
 from ssd_ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
@@ -170,6 +171,7 @@ class DetectorNode(LifecycleNode):
         self._inference.clear()
         self._watches.clear()
         self._detector = None
+        release_memory()
 
     def _listen(self, wanted: bool) -> None:
         """Receives pictures, or leaves the cameras to others."""
@@ -227,6 +229,7 @@ class DetectorNode(LifecycleNode):
             )
         if "weights" in new or "precision" in new:
             self._detector = self._load(values)
+            release_memory()
         else:
             self._detector = self._detector.with_limits(
                 parameters.limits(values), parameters.chosen_classes(values)

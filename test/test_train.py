@@ -299,13 +299,15 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, capsys, workers):
     assert last == f"error: '{broken}' is not a picture (40 bytes)"
 
 
-def test_a_mistaken_option_is_named(root, tmp_path, capsys):
+def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
+    init = ["--init", str(undisturbed / "last.safetensors")]
     for arguments, message in [
-        (["--freeze", "conv12"], "there is no layer 'conv12'; layers are conv1, conv2"),
+        (["--freeze", "conv1"], "--freeze conv1 needs --init: random layers have to learn"),
+        ([*init, "--freeze", "conv12"], "there is no layer 'conv12'; layers are conv1, conv2"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--accumulate", "3"], "--accumulate 3 must divide --batch 4"),
         (["--classes", "disc"], "has the class 'square'"),
-        (["--freeze", ",".join(initial.LAYERS)], "--freeze leaves nothing to train"),
+        ([*init, "--freeze", ",".join(initial.LAYERS)], "--freeze leaves nothing to train"),
     ]:
         assert run(root, tmp_path / "run", *arguments) == 1
         assert message in capsys.readouterr().err

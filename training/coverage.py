@@ -42,7 +42,7 @@ def coverage(config: SSDConfig, examples: Sequence[batches.Example]) -> float:
     """
     defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
     best, labels = [], []
-    chosen = examples[:: -(-len(examples) // _MOST)]
+    chosen = examples[:: max(1, len(examples) // _MOST)]
     for example, (width, height) in zip(chosen, batches.sizes(chosen), strict=True):
         boxes, good = usable(example.boxes, (width, height))
         if good.any():

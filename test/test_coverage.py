@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The default boxes that suit a data set's objects are found."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd_ros.model.config import PAPER_VOC, TORCHVISION
+from training.batches import Example
+from training.coverage import coverage, with_scales
+from training.voc import Item
+
+
+def squares(side, count=20, size=(300, 300)):
+    """Pictures of one square each, somewhere."""
+    rng = np.random.default_rng(0)
+    item = Item("", Path(), Path())
+    for corner in rng.uniform(0, 300 - side, (count, 2)):
+        box = np.concatenate((corner, corner + side))[None].astype(np.float32)
+        yield Example(item, np.zeros(1, int), box, np.zeros(1, bool), size)
+
+
+@pytest.mark.parametrize(
+    ("side", "scales"), [(20, TORCHVISION.scales), (30, PAPER_VOC.scales), (60, PAPER_VOC.scales)]
+)
+def test_the_scales_that_fit_the_objects_are_taken(side, scales):
+    examples = list(squares(side))
+    config = with_scales(PAPER_VOC, "auto", examples)
+    assert config.scales == scales
+    assert config.mean == PAPER_VOC.mean
+    assert coverage(config, examples) > 0.5
+
+
+def test_scales_can_be_chosen():
+    assert with_scales(PAPER_VOC, "coco", []).scales == TORCHVISION.scales
+    assert with_scales(TORCHVISION, "voc", []).scales == PAPER_VOC.scales
+
+
+def test_a_square_of_a_default_box_s_size_is_covered_but_for_its_place():
+    assert 0.6 < coverage(PAPER_VOC, list(squares(30))) < 1
+    assert coverage(PAPER_VOC, []) == 0
