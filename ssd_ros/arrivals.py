@@ -12,6 +12,7 @@ WINDOW = 10.0  # seconds of stamps that are judged together
 ENOUGH = 20  # stamps before anything is said
 NOTICEABLE = 0.1  # share of lost pictures that is worth a word
 RARE = 0.05  # share of gaps with a loss below which they are hiccups
+IRREGULAR = 0.2  # mean distance from a whole number of periods; of gaps at random it is 0.25
 PAUSE = 15  # periods: a longer gap is a camera that waited
 
 
@@ -34,9 +35,9 @@ class Stamps:
     """The stamps of a camera's latest pictures.
 
     A camera takes pictures at even times. Where a gap between two stamps is two, three, … periods
-    long, one, two, … pictures in between were lost on the way. The period is the tenth percentile
-    of the gaps: the median would be wrong once half of the pictures are lost. Cameras that take
-    pictures when they are told to look lossy; their users know.
+    long, one, two, … pictures in between were lost on the way. The period is the mean of the
+    shortest gaps: the median would be wrong once half of the pictures are lost. Of pictures that
+    come at any time nothing is said.
     """
 
     def __init__(self) -> None:
@@ -55,9 +56,13 @@ class Stamps:
         if len(self._stamps) < ENOUGH:
             return None
         gaps = np.diff(np.array(self._stamps))
-        period = float(np.percentile(gaps, 10))
+        shortest = np.percentile(gaps, 10)
+        period = float(gaps[gaps < 1.5 * shortest].mean())
         periods = np.rint(gaps / period)
-        lost = int((periods[periods <= PAUSE] - 1).clip(min=0).sum())
-        if (periods > 1).mean() < RARE:
+        judged = periods <= PAUSE
+        gaps, periods = gaps[judged], periods[judged]
+        lost = int((periods - 1).clip(min=0).sum())
+        irregular = np.abs(gaps / period - periods).mean() > IRREGULAR
+        if irregular or (periods > 1).mean() < RARE:
             lost = 0
         return Losses(period * 1e-9, lost / (lost + len(self._stamps)))

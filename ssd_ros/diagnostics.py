@@ -96,16 +96,16 @@ class Watch:
         elif camera.quiet_for > timeout:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
             kind, summary = "quiet", why_quiet(camera, other_topics)
+        elif counts.bad > self._bad:
+            summary = f"{counts.bad - self._bad} bad pictures: {counts.last_bad}"
+        elif counts.too_old > self._too_old:
+            summary = f"{counts.too_old - self._too_old} pictures were older than max_frame_age"
         elif losses and losses.noticeable:
             kind = "lossy"
             summary = (
                 f"{losses.share:.0%} of the pictures on '{camera.topic}' (one every "
                 f"{1e3 * losses.period:.0f} ms) are lost on the way: {transport.remedy()}"
             )
-        elif counts.bad > self._bad:
-            summary = f"{counts.bad - self._bad} bad pictures: {counts.last_bad}"
-        elif counts.too_old > self._too_old:
-            summary = f"{counts.too_old - self._too_old} pictures were older than max_frame_age"
         else:
             level, summary = DiagnosticStatus.OK, f"{counts.processed} pictures processed"
         status = _status(self._name, "", level, summary, _camera_values(camera, losses))

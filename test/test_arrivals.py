@@ -37,6 +37,13 @@ def test_a_restart_or_another_clock_is_no_loss():
     assert losses_of([5.0] * 50) is None
 
 
+def test_pictures_taken_at_any_time_are_no_losses():
+    times = np.cumsum(np.random.default_rng(0).exponential(0.05, 300))
+    assert not losses_of(times).noticeable
+    times = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.1, 300))
+    assert not losses_of(times).noticeable
+
+
 def test_bursts_with_pauses_are_no_losses():
     starts = np.arange(0, 8, 0.5)
     assert losses_of(np.sort((starts[:, None] + np.arange(8) * 0.01).ravel())).share == 0
