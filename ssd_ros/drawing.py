@@ -28,16 +28,18 @@ def annotate(picture: Picture, detections: Detections, classes: Sequence[str]) -
     Lines and letters grow with the picture. The best detections are drawn last, on top.
     """
     canvas = _bgr_copy(picture)
+    unit = max(1, round(min(canvas.shape[:2]) / 240))
     for i in reversed(range(len(detections))):
         label = int(detections.labels[i])
         text = f"{classes[label]} {detections.scores[i]:.2f}"
-        outline(canvas, detections.boxes[i], text, class_colour(label))
+        outline(canvas, detections.boxes[i], text, class_colour(label), unit)
     return canvas
 
 
-def outline(canvas: np.ndarray, box: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
-    """Draws a box (x1 y1 x2 y2, pixels) and its text on a BGR picture."""
-    unit = max(1, round(min(canvas.shape[:2]) / 240))
+def outline(
+    canvas: np.ndarray, box: np.ndarray, text: str, colour: tuple[int, int, int], unit: int = 1
+) -> None:
+    """Draws a box (x1 y1 x2 y2, pixels) and its text on a BGR picture, with lines `unit` wide."""
     x1, y1, x2, y2 = box.round().astype(int).tolist()
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit)
     _label(canvas, text, (x1, y1), colour, unit)
