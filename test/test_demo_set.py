@@ -6,7 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from torchvision.ops import box_iou
 
+from ssd_ros import picture_files
+from ssd_ros.detector import Detector
+from ssd_ros.picture import Picture
 from training import batches, demo_set, voc
 from training.compose import CutOut, compose
 from training.voc_check import check
@@ -123,3 +128,19 @@ def test_the_demo_s_cutouts_are_whole_objects():
         sides = np.ptp(outline.polygon, axis=0)
         assert np.abs(np.array(alpha.shape[::-1]) - sides).max() < 12, outline.name
     assert all(min(part.shape[:2]) > 30 for part in demo_photographs.backgrounds())
+
+
+def test_the_demo_s_weights_find_each_object_in_the_photograph_that_it_was_cut_out_of():
+    pytest.importorskip("skimage")
+    from training import demo_photographs
+
+    detector = Detector("demo", "cpu")
+    for outline in demo_photographs.OUTLINES:
+        photograph = picture_files.read(demo_photographs.folder() / outline.photograph)
+        found = detector([Picture(photograph)])[0]
+        same = found.labels == detector.classes.index(outline.name)
+        there = np.concatenate((outline.polygon.min(axis=0), outline.polygon.max(axis=0)))
+        overlaps = box_iou(
+            torch.from_numpy(found.boxes[same]), torch.from_numpy(there[None].astype(np.float32))
+        )
+        assert (overlaps > 0.5).any(), outline.name
