@@ -3,13 +3,15 @@
 
 Levels of the detector: ERROR where something failed (the message says what), WARN while it is not
 active or is paused, else OK. Levels of a camera: STALE where pictures came and come no more, WARN
-where none has come yet, where pictures are lost on the way, and where the last second brought bad
-or too old ones, else OK.
+where none has come yet, where pictures are lost on the way, and where the last ten seconds brought
+bad or too old ones, else OK.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +55,9 @@ def node_status(
     return _status(name, detector.device if detector else "", level, state, values)
 
 
+REMEMBERED = 10.0  # seconds that a bad picture stays in a camera's line
+
+
 @dataclass(frozen=True)
 class Look:
     """What a look at a camera gave.
@@ -79,6 +84,7 @@ class Watch:
         self._name = f"{node}: {camera.topic}"
         self._camera = camera
         self._bad = self._too_old = 0  # at the look before
+        self._bad_at = self._too_old_at = -math.inf  # when they last grew
         self._trouble = ""
 
     def look(self, timeout: float, other_topics: Callable[[], Iterable[str]]) -> Look:
@@ -89,17 +95,21 @@ class Watch:
             other_topics: image topics that exist beside this one; asked for only where needed.
         """
         camera, counts = self._camera, self._camera.counts
-        losses = camera.losses()
+        losses, now = camera.losses(), time.monotonic()
+        if counts.bad > self._bad:
+            self._bad, self._bad_at = counts.bad, now
+        if counts.too_old > self._too_old:
+            self._too_old, self._too_old_at = counts.too_old, now
         level, kind, summary = DiagnosticStatus.WARN, "", ""
         if not camera.subscribed:
             level, summary = DiagnosticStatus.OK, "not subscribed"
         elif camera.quiet_for > timeout:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
             kind, summary = "quiet", why_quiet(camera, other_topics)
-        elif counts.bad > self._bad:
-            summary = f"{counts.bad - self._bad} bad pictures: {counts.last_bad}"
-        elif counts.too_old > self._too_old:
-            summary = f"{counts.too_old - self._too_old} pictures were older than max_frame_age"
+        elif now - self._bad_at < REMEMBERED:
+            summary = f"{counts.bad} bad pictures, the last: {counts.last_bad}"
+        elif now - self._too_old_at < REMEMBERED:
+            summary = f"{counts.too_old} pictures were older than max_frame_age"
         elif losses and losses.noticeable:
             kind = "lossy"
             summary = (
@@ -110,7 +120,6 @@ class Watch:
             level, summary = DiagnosticStatus.OK, f"{counts.processed} pictures processed"
         status = _status(self._name, "", level, summary, _camera_values(camera, losses))
         before, self._trouble = self._trouble, kind
-        self._bad, self._too_old = counts.bad, counts.too_old
         if kind and kind != before:
             return Look(status, warning=summary)
         if before == "quiet" and camera.subscribed and not kind:
