@@ -40,6 +40,7 @@ from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
 
 from ssd_ros import atomic, memory, transport
+from ssd_ros.camera import stamp_ns
 from ssd_ros.detector import Detector
 from ssd_ros.images import as_array, fill_image
 from ssd_ros.picture import Picture
@@ -113,13 +114,12 @@ class Listener(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
 
     def _note(self, message: Detection2DArray, heard: Heard) -> None:
-        stamp = message.header.stamp
         now = self.get_clock().now().nanoseconds
-        heard.latencies.append((now - stamp.sec * 10**9 - stamp.nanosec) * 1e-9)
+        heard.latencies.append((now - stamp_ns(message)) * 1e-9)
 
     def _diagnose(self, message: DiagnosticArray) -> None:
-        for status, heard in itertools.product(message.status, self.heard):
-            if f"/camera{self.heard.index(heard)}/" in status.name:
+        for status, (i, heard) in itertools.product(message.status, enumerate(self.heard)):
+            if f"/camera{i}/" in status.name:
                 heard.counts = {p.key: int(p.value) for p in status.values if p.value.isdigit()}
 
     def forget(self) -> None:
@@ -332,9 +332,8 @@ def main() -> int:
         return 0
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    if not options.no_profile and not transport.has_profile():
-        profile = str(transport.shipped_profile())
-        os.environ |= dict.fromkeys(transport.PROFILE_VARIABLES, profile)
+    if not options.no_profile:
+        transport.use_profile(transport.shipped_profile())
     rclpy.init()
     pairs = list(itertools.product(options.sizes, options.transports))
     loads = [] if options.no_load else list(itertools.product(options.cameras, pairs))

@@ -246,9 +246,9 @@ class Camera:
         return matching_reliability(self.publishers()) or otherwise
 
 
-def stamp_ns(frame: Frame) -> int:
-    """A frame's stamp; not through rclpy's Time, which refuses what a frame can carry."""
-    return frame.header.stamp.sec * 10**9 + frame.header.stamp.nanosec
+def stamp_ns(message: Frame | Detection2DArray) -> int:
+    """A message's stamp; not through rclpy's Time, which refuses what a frame can carry."""
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
 
 
 def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:

@@ -167,8 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    if not transport.has_profile():
-        os.environ |= dict.fromkeys(transport.PROFILE_VARIABLES, str(options.profile))
+    transport.use_profile(options.profile)
 
     options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("frame_*.jpg"):

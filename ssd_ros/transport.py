@@ -26,6 +26,15 @@ def has_profile() -> bool:
     return any(os.environ.get(name) for name in PROFILE_VARIABLES)
 
 
+def use_profile(file: Path) -> None:
+    """Puts a profile in force here, before rclpy.init, and for child processes.
+
+    One that the user has chosen stays.
+    """
+    if not has_profile():
+        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(file)))
+
+
 def remedy() -> str:
     """What to do where pictures get lost on the way to this process, for its log."""
     if "fastrtps" not in get_rmw_implementation_identifier():
