@@ -62,7 +62,11 @@ def figures(
         `map_voc2007` and `map` (all-point), 0 to 1, and for each class its `ap_voc2007`, `ap`,
         `objects` and `detections`; None where a class has no objects.
     """
-    results = voc_map.evaluate(found, there, len(classes))
+    return summary(voc_map.evaluate(found, there, len(classes)), classes)
+
+
+def summary(results: Sequence[voc_map.ClassResult], classes: Sequence[str]) -> dict[str, Any]:
+    """The figures of results that are there already; see `figures`."""
     return {
         "map_voc2007": _known(voc_map.mean([result.ap_11 for result in results])),
         "map": _known(voc_map.mean([result.ap for result in results])),

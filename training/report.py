@@ -82,8 +82,8 @@ def _judged(
     found = evaluate.detect(detector, examples)
     there = evaluate.objects(examples)
     classes = detector.classes
-    result = evaluate.figures(found, there, classes)
-    curves = plots.precision_recall(voc_map.evaluate(found, there, len(classes)), classes)
+    results = voc_map.evaluate(found, there, len(classes))
+    result, curves = evaluate.summary(results, classes), plots.precision_recall(results, classes)
     rows = [
         (name, row["objects"], row["detections"], _figure(row["ap_voc2007"]), _figure(row["ap"]))
         for name, row in result["classes"].items()
