@@ -380,7 +380,8 @@ class DetectorNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run ssd_ros detector`."""
-    return process.run("detector", DetectorNode, arguments)
+    # While one thread loads new weights, the other goes on receiving pictures.
+    return process.run("detector", DetectorNode, arguments, threads=2)
 
 
 if __name__ == "__main__":

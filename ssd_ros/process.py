@@ -25,8 +25,16 @@ class ProcessNode(Protocol):
     def destroy_node(self) -> None: ...
 
 
-def run(name: str, make: Callable[[], ProcessNode], arguments: Sequence[str] | None) -> int:
+def run(
+    name: str, make: Callable[[], ProcessNode], arguments: Sequence[str] | None, threads: int = 1
+) -> int:
     """Runs a node until it ends itself or a signal ends it.
+
+    Args:
+        name: of the logger, where there is no node yet.
+        make: makes the node, after rclpy was initialised.
+        arguments: the command line; None for the process's own.
+        threads: callbacks that may run at the same time.
 
     Returns:
         0, or 1 where the node could not be made of its parameters; the log says why.
@@ -37,8 +45,7 @@ def run(name: str, make: Callable[[], ProcessNode], arguments: Sequence[str] | N
     try:
         node = make()
         node.start()
-        # Two threads: while one loads new weights, the other goes on receiving pictures.
-        rclpy.spin(node, MultiThreadedExecutor(2))
+        rclpy.spin(node, MultiThreadedExecutor(threads) if threads > 1 else None)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:
