@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION, SSDConfig
@@ -29,7 +30,8 @@ def with_scales(config: SSDConfig, choice: str, examples: Sequence[batches.Examp
         examples: the data set.
     """
     if choice == "auto":
-        choice = max(SCALES, key=lambda name: coverage(_scaled(config, name), examples))
+        objects = _objects(examples)
+        choice = max(SCALES, key=lambda name: _overlap(_scaled(config, name), objects))
     return _scaled(config, choice)
 
 
@@ -40,18 +42,27 @@ def coverage(config: SSDConfig, examples: Sequence[batches.Example]) -> float:
         The intersection over union of each object with the default box that it overlaps most:
         mean over the objects of a class, then over the classes. 0 to 1.
     """
-    defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
-    best, labels = [], []
+    return _overlap(config, _objects(examples))
+
+
+def _objects(examples: Sequence[batches.Example]) -> list[tuple[Tensor, np.ndarray]]:
+    """Corners as fractions, and labels, of each picture that has objects."""
+    objects = []
     chosen = examples[:: max(1, len(examples) // _MOST)]
     for example, (width, height) in zip(chosen, batches.sizes(chosen), strict=True):
         boxes, good = usable(example.boxes, (width, height))
         if good.any():
             corners = boxes[good] / np.array([width, height, width, height], np.float32)
-            best.append(box_iou(torch.from_numpy(corners), defaults).amax(dim=1).numpy())
-            labels.append(example.labels[good])
-    if not best:
+            objects.append((torch.from_numpy(corners), example.labels[good]))
+    return objects
+
+
+def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) -> float:
+    if not objects:
         return 0.0
-    overlap, label = np.concatenate(best), np.concatenate(labels)
+    defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
+    overlap = np.concatenate([box_iou(corners, defaults).amax(dim=1) for corners, _ in objects])
+    label = np.concatenate([labels for _, labels in objects])
     sums, counts = np.bincount(label, overlap), np.bincount(label)
     return float((sums[counts > 0] / counts[counts > 0]).mean())
 
