@@ -230,7 +230,7 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
                 time.sleep(0.001)
                 continue
             seen = len(latencies)
-            time.sleep(0.02)  # the node has done with the picture, the next is far
+            time.sleep(0.06)  # the node and its OpenMP workers rest, the next picture is far
             start, start_cpu = time.perf_counter(), time.process_time()
             detector([picture])
             bare.append(time.perf_counter() - start)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -240,14 +241,23 @@ class DetectorNode(LifecycleNode):
         if not values["weights"]:
             raise WeightsError("parameter 'weights' is empty, expected a weights file")
         start = time.monotonic()
-        detector = Detector(
-            values["weights"],
-            values["device"],
-            values["precision"],
-            parameters.limits(values),
-            parameters.chosen_classes(values),
-        )
-        detector.warm_up(len(values["image_topics"]))
+
+        def ready() -> Detector:
+            detector = Detector(
+                values["weights"],
+                values["device"],
+                values["precision"],
+                parameters.limits(values),
+                parameters.chosen_classes(values),
+            )
+            detector.warm_up(len(values["image_topics"]))
+            return detector
+
+        # OpenMP keeps a pool of workers for every thread that ever computed. With more workers than
+        # cores it puts all to sleep after each layer, and waking them takes half of the speed. In a
+        # thread that ends here, they end with it, and the inference thread's remain alone.
+        with ThreadPoolExecutor(max_workers=1) as passing:
+            detector = passing.submit(ready).result()
         self.get_logger().info(
             f"loaded '{values['weights']}': {len(detector.classes)} classes, {detector.device}, "
             f"{detector.precision}, ready in {time.monotonic() - start:.1f} s"

@@ -6,13 +6,17 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import ReliabilityPolicy
 from ros_graph import (
     CLASSES,
@@ -447,3 +451,18 @@ def test_a_signal_ends_an_unconfigured_node_with_exit_code_0(graph, number):
     detector.send(number)
     assert detector.exit_code(timeout=15) == 0, detector.log
     assert "Traceback" not in detector.log
+
+
+def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):
+    """They would compete with those of the inference thread: see `DetectorNode._load`."""
+    detector = graph.start_detector({**parameters, "autostart": False})
+    threads = psutil.Process().num_threads
+
+    def workers_of_its_own():
+        assert detector.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        before = threads()
+        torch.ones(10**6).sum()  # enough to be shared among workers
+        return threads() - before
+
+    with ThreadPoolExecutor(max_workers=1) as fresh:
+        assert fresh.submit(workers_of_its_own).result() == torch.get_num_threads() - 1
