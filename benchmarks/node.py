@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,32 +219,35 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
     detector = Detector(options.weights)
     picture = Picture(picture_of(size))
     detector([picture])
-    bare: list[float] = []
+    pairs: list[tuple[float, float]] = []  # of one picture: latency, and then the bare detector
     bare_cpu = 0.0
     with running(1, size, kind, SLOW, options) as (listener, process):
         latencies = listener.heard[0].latencies
         cpu = _cpu(process)
-        end, seen = time.monotonic() + options.seconds, 0
+        end = time.monotonic() + options.seconds
         while time.monotonic() < end:
-            if len(latencies) == seen:
+            if len(latencies) == len(pairs):
                 time.sleep(0.001)
                 continue
-            seen = len(latencies)
+            latency = latencies[len(pairs)]
             time.sleep(0.06)  # the node and its OpenMP workers rest, the next picture is far
             start, start_cpu = time.perf_counter(), time.process_time()
             detector([picture])
-            bare.append(time.perf_counter() - start)
+            pairs.append((latency, time.perf_counter() - start))
             bare_cpu += time.process_time() - start_cpu
         cpu = _cpu(process) - cpu
-    latency, alone = (1e3 * statistics.median(values) for values in (latencies, bare))
+
+    def milliseconds(values: Iterable[float]) -> float:
+        return round(1e3 * statistics.median(values), 2)
+
     return Overhead(
         _name(size),
         kind,
-        round(latency, 2),
-        round(alone, 2),
-        round(latency - alone, 2),
-        round(1e3 * cpu / max(1, len(latencies)), 2),
-        round(1e3 * bare_cpu / max(1, len(bare)), 2),
+        latency_ms=milliseconds(latency for latency, _ in pairs),
+        detector_ms=milliseconds(bare for _, bare in pairs),
+        overhead_ms=milliseconds(latency - bare for latency, bare in pairs),
+        cpu_ms_per_picture=round(1e3 * cpu / len(pairs), 2),
+        bare_cpu_ms_per_picture=round(1e3 * bare_cpu / len(pairs), 2),
     )
 
 

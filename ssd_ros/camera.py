@@ -187,6 +187,17 @@ class Camera:
         """Seconds since the last picture came, or since it could have come."""
         return time.monotonic() - self._quiet_since
 
+    def receive(self, frame: Frame) -> None:
+        """Puts a frame into the slot; the subscription calls it."""
+        now = time.monotonic()
+        with self._lock:
+            self.counts.received += 1
+            self.counts.superseded += self._newest is not None
+            self._newest = Arrival(frame, now)
+            self._stamps.note(stamp_ns(frame))
+        self._quiet_since = now
+        self._arrived()
+
     @property
     def waiting(self) -> bool:
         """Whether a frame waits to be taken."""
@@ -211,16 +222,6 @@ class Camera:
         """
         return picture_from_compressed(frame) if self._compressed else picture_from_image(frame)
 
-    def _receive(self, frame: Frame) -> None:
-        now = time.monotonic()
-        with self._lock:
-            self.counts.received += 1
-            self.counts.superseded += self._newest is not None
-            self._newest = Arrival(frame, now)
-            self._stamps.note(stamp_ns(frame))
-        self._quiet_since = now
-        self._arrived()
-
     def _receive_info(self, info: CameraInfo) -> None:
         self.info = info
 
@@ -228,7 +229,7 @@ class Camera:
         self._subscription = self._node.create_subscription(
             CompressedImage if self._compressed else Image,
             self.topic,
-            self._receive,
+            self.receive,
             QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)

@@ -9,6 +9,7 @@ import time
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
@@ -111,17 +112,23 @@ def test_the_node_detects_in_good_pictures_among_a_thousand_bad_ones(
     make = {"raw": bad_image, "compressed": bad_compressed_image}[transport]
     chance = random.Random(1)
     camera.detect(pictures[0])
+    resident = []
     for _ in range(times := rounds(short=20, full=200)):
         for message in (make(chance) for _ in range(50)):
             message.header = camera.header()
             camera.publisher.publish(message)
             time.sleep(0.003)  # in one burst most would be superseded before the node looks
         camera.detect(pictures[0])
+        resident.append(psutil.Process(detector.pid).memory_info().rss)
     assert detector.alive
+    assert resident[-1] < rounds(short=1.3, full=1.05) * resident[times // 3]
 
+    graph.next_diagnostics(2)
     topic = "image_raw/compressed" if transport == "compressed" else "image_raw"
     status = graph.camera_status(topic, processed=1 + times)
     assert status.count("bad") > 100  # some bad ones are superseded, some can be decoded
+    counted = sum(status.count(name) for name in ("processed", "superseded", "bad"))
+    assert counted == status.count("received"), "none is lost without a count"
     assert status.values["last bad"]
     assert "bad pictures" in status.summary
     assert "skipped a picture" in detector.log

@@ -158,21 +158,30 @@ def test_rounds_of_the_lifecycle_under_load_leave_no_memory(graph, weights, pict
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("state", ["unconfigured", "inactive", "active", "paused"])
+@pytest.mark.parametrize(
+    "state", ["loading", "unconfigured", "inactive", "active", "paused", "swapping"]
+)
 def test_a_signal_ends_the_node_in_two_seconds_from_every_state(
     graph, weights, pictures, state, number
 ):
-    parameters = {"weights": weights, "device": "cpu", "autostart": state in ("active", "paused")}
+    autostart = state not in ("unconfigured", "inactive")
+    parameters = {"weights": weights, "device": "cpu", "autostart": autostart}
     detector = graph.start_process("ssd_ros.detector_node", parameters)
     camera, node = PlayedCamera(graph), Services(graph)
     graph.node.create_timer(0.01, lambda: camera.send(pictures[2]))
-    assert node.state in ("unconfigured", "active")
+    if state == "loading":
+        known = ("detector", graph.namespace)
+        wait_for(lambda: known in graph.node.get_node_names_and_namespaces(), "the node")
+    elif not autostart:
+        assert node.state == "unconfigured"
+    else:
+        wait_for(lambda: len(camera.detections) > 5, "the node to work")
     if state == "inactive":
         assert node.change("configure")
-    if state in ("active", "paused"):
-        wait_for(lambda: len(camera.detections) > 5, "the node to work")
     if state == "paused":
         node.enable(False)
+    if state == "swapping":
+        node.begin_set("weights", weights)
     start = time.monotonic()
     detector.send(number)
     assert detector.exit_code(timeout=15) == 0, detector.log
