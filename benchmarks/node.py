@@ -104,6 +104,7 @@ class Listener(Node):
     def __init__(self, cameras: int) -> None:
         super().__init__("listener", namespace=NAMESPACE)
         self.heard = [Heard() for _ in range(cameras)]
+        self.inference_ms = 0.0  # the node's own median
         for i, heard in enumerate(self.heard):
             self.create_subscription(
                 Detection2DArray,
@@ -118,6 +119,8 @@ class Listener(Node):
         heard.latencies.append((now - stamp_ns(message)) * 1e-9)
 
     def _diagnose(self, message: DiagnosticArray) -> None:
+        for values in ({p.key: p.value for p in status.values} for status in message.status):
+            self.inference_ms = float(values.get("inference median (ms)", self.inference_ms))
         for status, (i, heard) in itertools.product(message.status, enumerate(self.heard)):
             if f"/camera{i}/" in status.name:
                 heard.counts = {p.key: int(p.value) for p in status.values if p.value.isdigit()}
@@ -188,11 +191,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class Overhead:
-    """One camera without haste, against the bare detector; milliseconds, medians."""
+    """One camera without haste, against the bare detector; milliseconds, medians.
+
+    Attributes:
+        latency_ms: from a picture's stamp to the arrival of its detections.
+        inference_ms: of that, the time that the node's own detector takes.
+        detector_ms: the bare detector in the benchmark's process, just after each picture.
+        overhead_ms: latency less the bare detector.
+    """
 
     size: str
     transport: str
     latency_ms: float
+    inference_ms: float
     detector_ms: float
     overhead_ms: float
     cpu_ms_per_picture: float
@@ -216,6 +227,7 @@ class Load:
 
 
 def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> Overhead:
+    memory.keep_for_pictures()  # as the node does
     detector = Detector(options.weights)
     picture = Picture(picture_of(size))
     detector([picture])
@@ -244,6 +256,7 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
         _name(size),
         kind,
         latency_ms=milliseconds(latency for latency, _ in pairs),
+        inference_ms=listener.inference_ms,
         detector_ms=milliseconds(bare for _, bare in pairs),
         overhead_ms=milliseconds(latency - bare for latency, bare in pairs),
         cpu_ms_per_picture=round(1e3 * cpu / len(pairs), 2),
