@@ -3,7 +3,6 @@
 
 import json
 import shutil
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -315,6 +314,21 @@ def test_pictures_are_answered_while_new_weights_load(graph, parameters, picture
     assert all(found <= set(CLASSES) or found <= set(OTHER_CLASSES) for found in names)
 
 
+def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):
+    """They would compete with those of the inference thread: see `DetectorNode._load`."""
+    detector = graph.start_detector({**parameters, "autostart": False})
+    threads = psutil.Process().num_threads
+
+    def workers_of_its_own():
+        assert detector.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        before = threads()
+        torch.ones(10**6).sum()  # enough to be shared among workers
+        return threads() - before
+
+    with ThreadPoolExecutor(max_workers=1) as fresh:
+        assert fresh.submit(workers_of_its_own).result() == torch.get_num_threads() - 1
+
+
 def test_a_weights_file_that_was_replaced_is_loaded_again_under_its_old_name(
     graph, parameters, pictures, other_weights, tmp_path
 ):
@@ -426,43 +440,3 @@ def test_a_parameter_of_the_wrong_type_at_start_is_named_without_a_traceback(gra
     assert detector.exit_code() == 1, detector.log
     assert "score_threshold" in detector.log
     assert "Traceback" not in detector.log
-
-
-# --- signals ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_under_load_with_exit_code_0(graph, parameters, pictures, number):
-    detector = graph.start_process("ssd_ros.detector_node", parameters)
-    camera = PlayedCamera(graph)
-    camera.detect(pictures[0])
-    count = len(camera.detections)
-    graph.node.create_timer(0.01, lambda: camera.send(pictures[2]))
-    wait_for(lambda: len(camera.detections) > count + 5, "the node to work")
-    detector.send(number)
-    assert detector.exit_code(timeout=15) == 0, detector.log
-    assert "Traceback" not in detector.log
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_an_unconfigured_node_with_exit_code_0(graph, number):
-    detector = graph.start_process("ssd_ros.detector_node", {"autostart": False})
-    assert Services(graph).state == "unconfigured"
-    detector.send(number)
-    assert detector.exit_code(timeout=15) == 0, detector.log
-    assert "Traceback" not in detector.log
-
-
-def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):
-    """They would compete with those of the inference thread: see `DetectorNode._load`."""
-    detector = graph.start_detector({**parameters, "autostart": False})
-    threads = psutil.Process().num_threads
-
-    def workers_of_its_own():
-        assert detector.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        before = threads()
-        torch.ones(10**6).sum()  # enough to be shared among workers
-        return threads() - before
-
-    with ThreadPoolExecutor(max_workers=1) as fresh:
-        assert fresh.submit(workers_of_its_own).result() == torch.get_num_threads() - 1
