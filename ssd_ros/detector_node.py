@@ -253,9 +253,9 @@ class DetectorNode(LifecycleNode):
             detector.warm_up(len(values["image_topics"]))
             return detector
 
-        # OpenMP keeps a pool of workers for every thread that ever computed. With more workers than
-        # cores it puts all to sleep after each layer, and waking them takes half of the speed. In a
-        # thread that ends here, they end with it, and the inference thread's remain alone.
+        # OpenMP keeps a pool of workers for every thread that ever computed, and once there are
+        # more of them than cores, it puts all to sleep after each layer: the network then takes
+        # half as long again. Those of a thread that ends here end with it.
         with ThreadPoolExecutor(max_workers=1) as passing:
             detector = passing.submit(ready).result()
         self.get_logger().info(

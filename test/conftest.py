@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--endurance",
         action="store_true",
-        help="the long tests at full length: half an hour, on a machine with no other work",
+        help="the long tests at full length: twenty minutes, on a machine with no other work",
     )
 
 

@@ -132,7 +132,7 @@ def test_a_camera_that_is_killed_and_restarted_is_heard_within_a_second(
         heard = len(detections)
         wait_for(lambda n=heard: len(detections) > n, "a detection")
         sec, nanosec, _ = stamp_of(detections[heard].header)
-        assert sec + 1e-9 * nanosec - float(began[1]) < rounds(short=10, full=1)
+        assert sec + 1e-9 * nanosec - float(began[1]) < rounds(short=5, full=1)
         source.send(signal.SIGKILL)
         source.exit_code()
 
