@@ -48,6 +48,9 @@ class Detections:
 class Detector:
     """Runs SSD300 on pictures.
 
+    Call it from one thread, `warm_up` included: on the CPU each thread that computes gets OpenMP
+    workers of its own, and those of two threads slow each other down even while one rests.
+
     Args:
         weights: a weights file (see `ssd_ros.model.weights`), or one that is already read.
         device, precision: see `ssd_ros.backends.TorchBackend`.
