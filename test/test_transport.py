@@ -79,5 +79,7 @@ def test_without_it_the_node_says_that_pictures_are_lost_and_names_the_remedy(
     remedy = re.search(rf"{PROFILE_VARIABLES[0]}=(\S+)", detector.log)
     assert Path(remedy[1]).name == "fastdds.xml"
     assert Path(remedy[1]).exists()
-    assert int(graph.camera_status().values["lost on the way (%)"]) >= 10
+    wait_for(
+        lambda: int(graph.camera_status().values.get("lost on the way (%)", 0)) >= 10, "the share"
+    )
     assert detector.log.count("are lost on the way") == 1
