@@ -16,9 +16,7 @@ import itertools
 import json
 import os
 import platform
-import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -44,6 +42,7 @@ from ssd_ros.camera import stamp_ns
 from ssd_ros.detector import Detector
 from ssd_ros.images import as_array, fill_image
 from ssd_ros.picture import Picture
+from ssd_ros.process import child
 
 NAMESPACE = "/benchmark"
 SLOW = 4.0  # Hz, for the overhead: each picture is done before the next comes
@@ -165,9 +164,7 @@ def running(
         thread.start()
         stack.callback(thread.join)
         stack.callback(stopping.set)
-        processes = [subprocess.Popen([sys.executable, *command]) for command in commands]
-        for process in processes:
-            stack.callback(_end, process)
+        processes = [stack.enter_context(child([sys.executable, *command])) for command in commands]
         deadline = time.monotonic() + PATIENCE
         while not all(heard.latencies for heard in listener.heard):
             if time.monotonic() > deadline or any(p.poll() is not None for p in processes):
@@ -176,14 +173,6 @@ def running(
         time.sleep(1.5)  # everything is warm, and the first diagnostics have come
         listener.forget()
         yield listener, psutil.Process(processes[0].pid)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 # --- what is measured ---------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from sensor_msgs.msg import Image
 from torchvision.ops import box_iou
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from ssd_ros import picture_files, transport
+from ssd_ros import picture_files, process, transport
 from ssd_ros.images import picture_from_image
 from ssd_ros.model import weights
 
@@ -224,20 +223,15 @@ def _listen(listener: Listener, options: argparse.Namespace, once: bool) -> None
 def _node(
     module: str, parameters: dict[str, object], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """One of this package's nodes in a process of its own, ended as Ctrl-C would."""
+    """One of this package's nodes in a process of its own."""
     command = [sys.executable, "-m", f"ssd_ros.{module}", "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with (
+        log.open("wb") as output,
+        process.child(command, stdout=output, stderr=subprocess.STDOUT) as running,
+    ):
+        yield running
 
 
 def _parser() -> argparse.ArgumentParser:

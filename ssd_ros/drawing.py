@@ -31,7 +31,7 @@ def annotate(picture: Picture, detections: Detections, classes: Sequence[str]) -
     unit = max(1, round(min(canvas.shape[:2]) / 240))
     for i in reversed(range(len(detections))):
         label = int(detections.labels[i])
-        text = f"{classes[label]} {detections.scores[i]:.2f}"
+        text = caption(classes[label], detections.scores[i])
         outline(canvas, detections.boxes[i], text, class_colour(label), unit)
     return canvas
 
@@ -43,6 +43,11 @@ def outline(
     x1, y1, x2, y2 = box.round().astype(int).tolist()
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit)
     _label(canvas, text, (x1, y1), colour, unit)
+
+
+def caption(name: str, score: float) -> str:
+    """What is written beside a detection, wherever it is shown."""
+    return f"{name} {score:.2f}"
 
 
 @cache

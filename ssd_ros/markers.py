@@ -13,7 +13,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ssd_ros.detector import Detections
-from ssd_ros.drawing import class_colour
+from ssd_ros.drawing import caption, class_colour
 
 DISTANCE = 1.0  # metres before the camera: a picture alone does not tell how far things are
 _LINE = 0.004  # metres
@@ -65,7 +65,7 @@ def outlines(
         }
         box = Marker(ns="boxes", type=Marker.LINE_STRIP, scale=Vector3(x=_LINE), **common)
         box.points = [Point(x=x, y=y, z=DISTANCE) for x, y in outline.tolist()]
-        text = f"{classes[label]} {detections.scores[i]:.2f}"
+        text = caption(classes[label], detections.scores[i])
         name = Marker(ns="names", type=Marker.TEXT_VIEW_FACING, text=text, **common)
         name.scale.z = 0.04 * DISTANCE
         name.pose.position.x, name.pose.position.y = outline[0].tolist()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node as a process of its own: made, spun, ended, with an exit code that tells how."""
+"""Processes: a node as one of its own, with an exit code that tells how it ended; others' ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -60,3 +63,21 @@ def run(
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+@contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block, as Ctrl-C would end it, and by force after ten seconds.
+
+    Args:
+        command, options: as of `subprocess.Popen`.
+    """
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -184,7 +184,7 @@ def _pictures(
             for row in np.flatnonzero(missed & (there.image == i)).tolist():
                 boxes.append((there.boxes[row], classes[there.label[row]], _MISSED))
             for row in np.flatnonzero((found.image == i) & ~verdicts.ignored).tolist():
-                text = f"{classes[found.label[row]]} {found.scores[row]:.2f}"
+                text = drawing.caption(classes[found.label[row]], found.scores[row])
                 boxes.append((found.boxes[row], text, _TRUE if verdicts.true[row] else _FALSE))
             caption = (
                 f"{examples[i].item.picture.name}: {right[i]} right, {wrong[i]} wrong, "
