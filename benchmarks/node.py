@@ -62,7 +62,6 @@ def picture_of(size: tuple[int, int]) -> np.ndarray:
 
 def publish(options: argparse.Namespace) -> None:
     """A camera that costs nothing: one message, stamped anew and sent at a steady rate."""
-    memory.keep_for_pictures()
     rclpy.init()
     node = Node("camera", namespace=options.namespace)
     reliability = ReliabilityPolicy[options.reliability.upper()]
@@ -118,11 +117,12 @@ class Listener(Node):
         heard.latencies.append((now - stamp_ns(message)) * 1e-9)
 
     def _diagnose(self, message: DiagnosticArray) -> None:
-        for values in ({p.key: p.value for p in status.values} for status in message.status):
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
             self.inference_ms = float(values.get("inference median (ms)", self.inference_ms))
-        for status, (i, heard) in itertools.product(message.status, enumerate(self.heard)):
-            if f"/camera{i}/" in status.name:
-                heard.counts = {p.key: int(p.value) for p in status.values if p.value.isdigit()}
+            for i, heard in enumerate(self.heard):
+                if f"/camera{i}/" in status.name:
+                    heard.counts = {k: int(text) for k, text in values.items() if text.isdigit()}
 
     def forget(self) -> None:
         for heard in self.heard:
@@ -216,7 +216,6 @@ class Load:
 
 
 def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> Overhead:
-    memory.keep_for_pictures()  # as the node does
     detector = Detector(options.weights)
     picture = Picture(picture_of(size))
     detector([picture])
@@ -332,6 +331,7 @@ def main() -> int:
     add("--no-load", action="store_true", help="the overhead alone")
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
+    memory.keep_for_pictures()  # camera and bare detector alike, as the node does
     if options.command == "publish":
         publish(options)
         return 0

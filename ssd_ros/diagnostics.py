@@ -22,6 +22,8 @@ from ssd_ros.arrivals import Losses
 from ssd_ros.camera import Camera
 from ssd_ros.detector import Detector
 
+REMEMBERED = 10.0  # seconds that a bad picture stays in a camera's line
+
 
 def node_status(
     name: str,
@@ -53,9 +55,6 @@ def node_status(
         }
     values |= _milliseconds("inference", inference)
     return _status(name, detector.device if detector else "", level, state, values)
-
-
-REMEMBERED = 10.0  # seconds that a bad picture stays in a camera's line
 
 
 @dataclass(frozen=True)
