@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,9 @@ def run(
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+        # Python would look through all of PyTorch's objects for cycles once more before it ends:
+        # half a second, or two on a slow machine, in which nothing is left to be done.
+        gc.freeze()
     return 0
 
 

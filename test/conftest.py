@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import ssd_ros  # noqa: F401 - before PyTorch is loaded, as in the package's own processes
+
 PROFILE = str(Path(__file__).parents[1] / "config" / "fastdds.xml")
 
 # Read by rclpy and Fast DDS at their start, and by the processes that the tests start.
@@ -41,6 +43,7 @@ def rounds(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 if all(map(importlib.util.find_spec, ("rclpy", "vision_msgs"))):
     from ros_graph import (  # noqa: F401 - fixtures
+        gate,
         graph,
         other_weights,
         picture_folder,
