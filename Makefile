@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # make setup   a virtual environment with ROS 2 and torch, where they are missing
 # make demo    pictures -> camera topic -> detector node -> annotated pictures in demo_out/
-# make test    all tests
+# make test    all tests, in a few minutes
+# make test-fast   those that need no ROS graph and no training, in one
 # make lint    formatting, lint and types
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-fast lint format clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -36,6 +37,10 @@ demo: setup
 test: setup
 	@$(IN_VENV)
 	python -m pytest
+
+test-fast: setup
+	@$(IN_VENV)
+	python -m pytest -m "not graph and not training"
 
 lint: setup
 	@$(IN_VENV)

@@ -11,168 +11,29 @@ at 30 Hz, raw and compressed. Latency is from a picture's stamp to the arrival o
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
 import platform
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import psutil
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from camera import RELIABILITIES, TRANSPORTS, parse_size, picture_of
+from running_node import Camera, running
 from tqdm import tqdm
-from vision_msgs.msg import Detection2DArray
 
 from ssd_ros import atomic, memory, transport
-from ssd_ros.camera import stamp_ns
 from ssd_ros.detector import Detector
-from ssd_ros.images import as_array, fill_image
 from ssd_ros.picture import Picture
-from ssd_ros.process import child
 
-NAMESPACE = "/benchmark"
 SLOW = 4.0  # Hz, for the overhead: each picture is done before the next comes
-PATIENCE = 60.0
-
-
-def picture_of(size: tuple[int, int]) -> np.ndarray:
-    """A picture with the structure of one: smooth areas, edges, some noise. BGR (H, W, 3)."""
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    large = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-    return cv2.add(large, rng.integers(0, 8, large.shape, dtype=np.uint8))
-
-
-# --- the camera's process -----------------------------------------------------------------------
-
-
-def publish(options: argparse.Namespace) -> None:
-    """A camera that costs nothing: one message, stamped anew and sent at a steady rate."""
-    rclpy.init()
-    node = Node("camera", namespace=options.namespace)
-    reliability = ReliabilityPolicy[options.reliability.upper()]
-    qos = QoSProfile(depth=1, reliability=reliability)
-    pixels = picture_of(options.size)
-    if options.transport == "raw":
-        message = fill_image(Image(), pixels, "bgr8")
-        publisher = node.create_publisher(Image, "image_raw", qos)
-    else:
-        message = CompressedImage(format="bgr8; jpeg compressed bgr8")
-        message.data = as_array(cv2.imencode(".jpg", pixels)[1])
-        publisher = node.create_publisher(CompressedImage, "image_raw/compressed", qos)
-    message.header.frame_id = "camera"
-
-    def send() -> None:
-        message.header.stamp = node.get_clock().now().to_msg()
-        publisher.publish(message)
-
-    node.create_timer(1 / options.rate, send)
-    with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
-        rclpy.spin(node)
-
-
-# --- the listener: this process -----------------------------------------------------------------
-
-
-@dataclass
-class Heard:
-    """What arrived from one camera: latencies in seconds, and the detector's counts."""
-
-    latencies: list[float] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-class Listener(Node):
-    """Takes the time of detections as they arrive."""
-
-    def __init__(self, cameras: int) -> None:
-        super().__init__("listener", namespace=NAMESPACE)
-        self.heard = [Heard() for _ in range(cameras)]
-        self.inference_ms = 0.0  # the node's own median
-        for i, heard in enumerate(self.heard):
-            self.create_subscription(
-                Detection2DArray,
-                f"camera{i}/detections",
-                lambda message, heard=heard: self._note(message, heard),
-                100,
-            )
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
-
-    def _note(self, message: Detection2DArray, heard: Heard) -> None:
-        now = self.get_clock().now().nanoseconds
-        heard.latencies.append((now - stamp_ns(message)) * 1e-9)
-
-    def _diagnose(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            values = {pair.key: pair.value for pair in status.values}
-            self.inference_ms = float(values.get("inference median (ms)", self.inference_ms))
-            for i, heard in enumerate(self.heard):
-                if f"/camera{i}/" in status.name:
-                    heard.counts = {k: int(text) for k, text in values.items() if text.isdigit()}
-
-    def forget(self) -> None:
-        for heard in self.heard:
-            heard.latencies.clear()
-
-    @property
-    def superseded(self) -> int:
-        return sum(heard.counts.get("superseded", 0) for heard in self.heard)
-
-
-@contextlib.contextmanager
-def running(
-    cameras: int, size: tuple[int, int], kind: str, rate: float, options: argparse.Namespace
-) -> Iterator[tuple[Listener, psutil.Process]]:
-    """Cameras, detector and listener at work; the first detections have arrived."""
-    topics = [f"{NAMESPACE}/camera{i}/image_raw" for i in range(cameras)]
-    detector = ["-m", "ssd_ros.detector_node", "--ros-args", "-r", f"__ns:={NAMESPACE}"]
-    detector += ["-p", f"image_topics:={json.dumps(topics)}", "-p", f"image_transport:={kind}"]
-    detector += ["-p", f"weights:={options.weights}", "--log-level", "warn"]
-    commands = [detector]
-    for i in range(cameras):
-        commands.append(
-            [__file__, "publish", "--namespace", f"{NAMESPACE}/camera{i}", "--rate", str(rate)]
-            + ["--size", "x".join(map(str, size)), "--transport", kind]
-            + ["--reliability", options.reliability]
-        )
-    with contextlib.ExitStack() as stack:
-        listener = Listener(cameras)
-        stack.callback(listener.destroy_node)
-        executor = SingleThreadedExecutor()
-        executor.add_node(listener)
-        stopping = threading.Event()
-
-        def spin() -> None:
-            while not stopping.is_set():
-                executor.spin_once(timeout_sec=0.1)
-
-        thread = threading.Thread(target=spin)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(stopping.set)
-        processes = [stack.enter_context(child([sys.executable, *command])) for command in commands]
-        deadline = time.monotonic() + PATIENCE
-        while not all(heard.latencies for heard in listener.heard):
-            if time.monotonic() > deadline or any(p.poll() is not None for p in processes):
-                raise RuntimeError("no detections arrived from every camera")
-            time.sleep(0.05)
-        time.sleep(1.5)  # everything is warm, and the first diagnostics have come
-        listener.forget()
-        yield listener, psutil.Process(processes[0].pid)
 
 
 # --- what is measured ---------------------------------------------------------------------------
@@ -221,7 +82,9 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
     detector([picture])
     pairs: list[tuple[float, float]] = []  # of one picture: latency, and then the bare detector
     bare_cpu = 0.0
-    with running(1, size, kind, SLOW, options) as (listener, process):
+    camera = Camera(size, kind, SLOW, options.reliability)
+    with running([camera], options.weights) as (listener, node):
+        process = psutil.Process(node.pid)
         latencies = listener.heard[0].latencies
         cpu = _cpu(process)
         end = time.monotonic() + options.seconds
@@ -253,8 +116,14 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
 
 
 def load(cameras: int, size: tuple[int, int], kind: str, options: argparse.Namespace) -> Load:
-    with running(cameras, size, kind, options.rate, options) as (listener, process):
-        before, cpu, start = listener.superseded, _cpu(process), time.monotonic()
+    camera = Camera(size, kind, options.rate, options.reliability)
+    with running([camera] * cameras, options.weights) as (listener, node):
+
+        def superseded() -> int:
+            return sum(heard.count("superseded") for heard in listener.heard)
+
+        process = psutil.Process(node.pid)
+        before, cpu, start = superseded(), _cpu(process), time.monotonic()
         resident = []
         while time.monotonic() < start + options.seconds:
             resident.append(round(process.memory_info().rss / 2**20, 1))
@@ -262,8 +131,8 @@ def load(cameras: int, size: tuple[int, int], kind: str, options: argparse.Names
         seconds = time.monotonic() - start
         latencies = [value for heard in listener.heard for value in heard.latencies]
         cpu = _cpu(process) - cpu
-        lost = [heard.counts.get("lost on the way (%)", 0) for heard in listener.heard]
-        superseded = listener.superseded - before
+        lost = [heard.count("lost on the way (%)") for heard in listener.heard]
+        missed = superseded() - before
     return Load(
         cameras,
         _name(size),
@@ -271,7 +140,7 @@ def load(cameras: int, size: tuple[int, int], kind: str, options: argparse.Names
         round(len(latencies) / cameras / seconds, 1),
         round(1e3 * statistics.median(latencies), 1),
         round(1e3 * statistics.quantiles(latencies, n=20)[-1], 1),
-        superseded,
+        missed,
         statistics.mean(lost),
         round(cpu / seconds, 2),
         resident,
@@ -288,11 +157,6 @@ def _name(size: tuple[int, int]) -> str:
 
 
 # --- command line -------------------------------------------------------------------------------
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
 
 
 def _table(rows: Sequence[Overhead | Load]) -> str:
@@ -316,26 +180,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("command", nargs="?", choices=("run", "publish"), default="run", help=argparse.SUPPRESS)
-    add("--namespace", help=argparse.SUPPRESS)
-    add("--size", type=_size, help=argparse.SUPPRESS)
-    add("--transport", help=argparse.SUPPRESS)
     add("--weights", default="demo", help="weights file, default: %(default)s")
     add("--seconds", type=float, default=10, help="of each measurement, default: %(default)s")
     add("--rate", type=float, default=30, help="of each camera in Hz, default: %(default)s")
     add("--cameras", type=int, nargs="+", default=[1, 4], help="default: %(default)s")
-    add("--sizes", type=_size, nargs="+", default=[(640, 480), (1920, 1080)], metavar="WxH")
-    add("--transports", nargs="+", default=["raw", "compressed"], choices=("raw", "compressed"))
-    add("--reliability", default="best_effort", choices=("best_effort", "reliable"))
+    add("--sizes", type=parse_size, nargs="+", default=[(640, 480), (1920, 1080)], metavar="WxH")
+    add("--transports", nargs="+", default=TRANSPORTS, choices=TRANSPORTS)
+    add("--reliability", default="best_effort", choices=RELIABILITIES)
     add("--no-profile", action="store_true", help="Fast DDS as it comes, not config/fastdds.xml")
     add("--no-load", action="store_true", help="the overhead alone")
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    memory.keep_for_pictures()  # camera and bare detector alike, as the node does
-    if options.command == "publish":
-        publish(options)
-        return 0
-
+    memory.keep_for_pictures()  # for the bare detector, as the node does
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if not options.no_profile:
         transport.use_profile(transport.shipped_profile())

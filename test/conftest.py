@@ -3,9 +3,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,15 +28,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--endurance",
         action="store_true",
-        help="the long tests at full length: twenty minutes, on a machine with no other work",
+        help="also the long tests: twenty minutes",
     )
 
 
-@pytest.fixture
-def rounds(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """rounds(short=…, full=…): one of the two, by --endurance."""
-    name = "full" if request.config.getoption("--endurance") else "short"
-    return lambda **choices: choices[name]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    endurance = pytest.mark.skip(reason="takes minutes; pytest --endurance runs it")
+    for item in items:
+        if "rclpy_started" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.graph)
+        if "endurance" in item.keywords and not config.getoption("--endurance"):
+            item.add_marker(endurance)
 
 
 if all(map(importlib.util.find_spec, ("rclpy", "vision_msgs"))):

@@ -27,7 +27,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log, SetParametersResult
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -132,19 +132,19 @@ class Graph:
         self._started.callback(self.node.destroy_node)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, 10)
         self._log: list[Log] = self.hear(Log, "/rosout", ROSOUT)
-        self._spin(self.node)
+        self._spin(self.node, SingleThreadedExecutor())
 
     def name(self, relative: str) -> str:
         return f"{self.namespace}/{relative}"
 
     def start_detector(self, parameters: Mapping[str, Any]) -> DetectorNode:
-        """A detector in this process, run as in one of its own."""
+        """A detector in this process, spun as in one of its own (`ssd_ros.process.run`)."""
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = DetectorNode(namespace=self.namespace, parameter_overrides=overrides)
         self._started.callback(node.destroy_node)
         self._started.callback(node.close)
         node.start()
-        self._spin(node)
+        self._spin(node, MultiThreadedExecutor(2))
         return node
 
     def start_process(
@@ -205,8 +205,7 @@ class Graph:
         for process in self._processes:
             process.exit_code()
 
-    def _spin(self, node: Node) -> None:
-        executor = SingleThreadedExecutor()
+    def _spin(self, node: Node, executor: Executor) -> None:
         executor.add_node(node)
         stopping = threading.Event()
 

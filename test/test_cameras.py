@@ -17,7 +17,6 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import PlayedCamera, Services, stamp_of, wait_for
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
 
 from ssd_ros.camera import Camera, matching_reliability, output_namespaces
 

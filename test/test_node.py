@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detector node as its users meet it: topics, lifecycle, parameters, signals."""
 
+import gc
 import json
 import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -16,7 +17,6 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.qos import ReliabilityPolicy
 from ros_graph import (
     CLASSES,
     OTHER_CLASSES,
@@ -27,33 +27,21 @@ from ros_graph import (
     scores_in,
     stamp_of,
     wait_for,
-    write_random_weights,
 )
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo
 
 from ssd_ros import detect, detector_node
 from ssd_ros.camera import LATCHED
 from ssd_ros.drawing import annotate
+from ssd_ros.model.ssd300 import SSD300
 
 THRESHOLD = 0.5
-RELIABLE = ReliabilityPolicy.RELIABLE
 
 
 @pytest.fixture
 def parameters(weights):
     return {"weights": weights, "score_threshold": THRESHOLD, "device": "cpu"}
-
-
-def source_of(folder):
-    """Parameters of a source that waits for its subscribers and sends every picture once."""
-    return {
-        "source": str(folder),
-        "loop": False,
-        "rate": 4.0,
-        "transport": "both",
-        "frame_id": "lens",
-    }
 
 
 def detected_without_ros(weights, folder, output):
@@ -68,56 +56,26 @@ def detected_without_ros(weights, folder, output):
 # --- pictures in, detections out --------------------------------------------------------------
 
 
-def detections_without_loss(graph, picture, compressed=False):
-    """What is detected in all frames from now on; the first frames are the test's own.
-
-    The way back is up once an answer came. The way there loses nothing once the subscription is
-    reliable, and the source starts when the detector and the test have both subscribed.
-    """
-    camera = PlayedCamera(graph, compressed=compressed)
-    camera.detect(picture)
-    wait_for(lambda: camera.subscribed == [RELIABLE], "a reliable subscription")
-    return camera.detections
-
-
-def from_source(messages):
-    return [message for message in messages if message.header.frame_id == "lens"]
-
-
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
 def test_detections_equal_those_of_the_command_line_and_carry_the_frames_headers(
-    graph, parameters, picture_folder, pictures, tmp_path
+    graph, parameters, pictures, picture_folder, tmp_path, transport
 ):
-    graph.start_process("ssd_ros.detector_node", parameters)
-    detections = detections_without_loss(graph, pictures[0])
-    published = graph.hear(CompressedImage, "image_raw/compressed")
-    graph.start_process("ssd_ros.image_source_node", source_of(picture_folder))
+    graph.start_detector({**parameters, "image_transport": transport})
+    camera = PlayedCamera(graph, compressed=transport == "compressed", frame_id="lens")
+    if transport == "compressed":
+        picture_folder = tmp_path
+        for i, picture in enumerate(pictures):
+            (tmp_path / f"{i}.jpg").write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
     expected = detected_without_ros(parameters["weights"], picture_folder, tmp_path / "out.json")
-    answers = wait_for(
-        lambda: len(all_ := from_source(detections)) == len(expected) and all_,
-        "detections in every picture",
-    )
-    assert [stamp_of(m.header) for m in answers] == [stamp_of(m.header) for m in published]
-    for message, picture in zip(answers, expected, strict=True):
-        found = picture["detections"]
+    for picture, reference in zip(pictures, expected, strict=True):
+        header = camera.header()
+        message = camera.detect(picture, header)
+        assert message.header == header
+        found = reference["detections"]
         assert len(found) > 3
         assert names_in(message) == [one["class"] for one in found]
         np.testing.assert_allclose(scores_in(message), [one["score"] for one in found], atol=1e-5)
         np.testing.assert_allclose(boxes_in(message), [one["box"] for one in found], atol=0.01)
-
-
-def test_compressed_pictures_yield_detections_with_the_published_stamps(
-    graph, parameters, picture_folder, pictures
-):
-    graph.start_detector({**parameters, "image_transport": "compressed"})
-    detections = detections_without_loss(graph, pictures[0], compressed=True)
-    published = graph.hear(Image, "image_raw")
-    graph.start_process("ssd_ros.image_source_node", source_of(picture_folder))
-    answers = wait_for(
-        lambda: len(all_ := from_source(detections)) == len(pictures) and all_,
-        "detections in every picture",
-    )
-    assert [stamp_of(m.header) for m in answers] == [stamp_of(m.header) for m in published]
-    assert all(names_in(message) for message in answers)
 
 
 def test_the_annotated_picture_is_made_only_while_somebody_subscribes(
@@ -296,22 +254,47 @@ def test_weights_are_swapped_while_the_node_runs(graph, running, pictures, other
     )
 
 
-def test_pictures_are_answered_while_new_weights_load(graph, parameters, pictures, tmp_path):
-    """The new network is a large one: it takes longer to load than many pictures to answer."""
-    large = write_random_weights(tmp_path / "large.safetensors", 5, OTHER_CLASSES, width=1.0)
-    graph.start_process("ssd_ros.detector_node", parameters)
-    camera, node = PlayedCamera(graph), Services(graph)
+def test_pictures_are_answered_while_new_weights_load(
+    running, pictures, other_weights, monkeypatch
+):
+    camera, node = running
     camera.detect(pictures[0])
-    answered, future = len(camera.detections), node.begin_set("weights", str(large))
-    while not future.done():
-        camera.send(pictures[1])
-        time.sleep(0.02)
+    loading, go_on = threading.Event(), threading.Event()
+
+    class SlowToLoad(detector_node.Detector):
+        def __init__(self, *arguments):
+            loading.set()
+            go_on.wait()
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(detector_node, "Detector", SlowToLoad)
+    future = node.begin_set("weights", other_weights)
+    wait_for(loading.is_set, "the node to load")
+    try:
+        during = [camera.detect(pictures[1]) for _ in range(5)]
+        assert not future.done()
+    finally:
+        go_on.set()
+    assert all(set(names_in(message)) <= set(CLASSES) for message in during)
+    wait_for(future.done, "the new weights")
     assert future.result().results[0].successful
-    during = camera.detections[answered:]
-    assert sum(set(names_in(message)) <= set(CLASSES) for message in during) >= 5
     assert set(names_in(camera.detect(pictures[0]))) <= set(OTHER_CLASSES)
-    names = [set(names_in(message)) for message in camera.detections]
-    assert all(found <= set(CLASSES) or found <= set(OTHER_CLASSES) for found in names)
+
+
+def test_weights_that_were_replaced_are_freed(running, pictures, weights, other_weights):
+    camera, node = running
+
+    def models():
+        gc.collect()
+        return sum(type(one) is SSD300 for one in gc.get_objects())
+
+    camera.detect(pictures[0])
+    before = models()
+    for file in (other_weights, weights, other_weights):
+        assert node.set("weights", file).successful
+        assert not node.set("weights", "missing.safetensors").successful
+        camera.detect(pictures[0])
+    wait_for(lambda: models() == before, "the models of before to be freed")
 
 
 def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):

@@ -4,7 +4,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
@@ -67,18 +67,30 @@ def test_l2_normalisation_stays_in_the_range_of_fp16():
     torch.testing.assert_close(lengths, torch.full((1, 2, 2), 20.0), rtol=0.01, atol=0)
 
 
-def torchvision_model(seed: int, outputs: int, **limits: float):
+@pytest.fixture(scope="module", params=[21, 91])
+def theirs(request):
+    """torchvision's network: one for each number of outputs, since it takes seconds to make."""
+    return ssd300_vgg16(
+        weights=None, weights_backbone=None, num_classes=request.param, score_thresh=0.01,
+        nms_thresh=0.45, topk_candidates=400, detections_per_img=400,
+    ).eval()  # fmt: skip
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Weights as torchvision's constructor draws them: Kaiming's for VGG16, else Xavier's."""
     torch.manual_seed(seed)
-    return ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs, **limits).eval()
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            area = layer.kernel_size[0] ** 2
+            fan_in, fan_out = layer.in_channels * area, layer.out_channels * area
+            vgg16 = name.startswith("backbone.features")
+            bound = (6 / fan_out if vgg16 else 6 / (fan_in + fan_out)) ** 0.5
+            nn.init.uniform_(layer.weight, -bound, bound)
 
 
-@pytest.mark.parametrize("outputs", [21, 91])
 @pytest.mark.parametrize("seed", range(5))
-def test_outputs_and_detections_equal_torchvision(seed, outputs, tmp_path):
-    theirs = torchvision_model(
-        seed, outputs, score_thresh=0.01, nms_thresh=0.45, topk_candidates=400,
-        detections_per_img=400,
-    )  # fmt: skip
+def test_outputs_and_detections_equal_torchvision(theirs, seed, tmp_path):
+    randomise(theirs, seed)
     file = tmp_path / "theirs.pth"
     torch.save(theirs.state_dict(), file)
     ours = weights.read(file).model()  # refuses a tensor too many or too few
@@ -121,8 +133,8 @@ def assert_same_detections(rows: Tensor, expected: dict[str, Tensor]) -> None:
         assert partners.any(1).all()
 
 
-def test_default_boxes_equal_torchvision():
-    generator = torchvision_model(0, 2).anchor_generator
+def test_default_boxes_equal_torchvision(theirs):
+    generator = theirs.anchor_generator
     images = ImageList(torch.zeros(1, 3, 300, 300), [(300, 300)])
     maps = [torch.zeros(1, 1, side, side) for side in (38, 19, 10, 5, 3, 1)]
     expected = generator(images, maps)[0]

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running node as a robot would run it: cameras, detector and listener as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from vision_msgs.msg import Detection2DArray
+
+from ssd_ros.camera import stamp_ns
+from ssd_ros.process import child
+
+NAMESPACE = "/benchmark"
+PATIENCE = 120.0  # seconds after which something hangs
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What one camera sends; see benchmarks/camera.py."""
+
+    size: tuple[int, int] = (640, 480)
+    transport: str = "raw"
+    rate: float = 30.0
+    reliability: str = "best_effort"
+
+    def command(self, namespace: str) -> list[str]:
+        size = "x".join(map(str, self.size))
+        return [
+            sys.executable, str(Path(__file__).with_name("camera.py")), "--namespace", namespace,
+            "--size", size, "--transport", self.transport, "--rate", str(self.rate),
+            "--reliability", self.reliability,
+        ]  # fmt: skip
+
+
+@dataclass
+class Heard:
+    """What arrived from one camera.
+
+    Attributes:
+        stamps: of the frames, in seconds.
+        latencies: seconds from those stamps to the arrival of the detections.
+        values: the camera's line in /diagnostics.
+    """
+
+    stamps: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+
+    def count(self, name: str) -> int:
+        return int(self.values.get(name, 0))
+
+
+class Listener(Node):
+    """Takes the time of detections as they arrive."""
+
+    def __init__(self, cameras: int) -> None:
+        super().__init__("listener", namespace=NAMESPACE)
+        self.heard = [Heard() for _ in range(cameras)]
+        self.inference_ms = 0.0  # the node's own median
+        self.diagnostics = 0  # messages that came
+        for i, heard in enumerate(self.heard):
+            self.create_subscription(
+                Detection2DArray,
+                f"camera{i}/detections",
+                lambda message, heard=heard: self._note(message, heard),
+                100,
+            )
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, 10)
+
+    def _note(self, message: Detection2DArray, heard: Heard) -> None:
+        now = self.get_clock().now().nanoseconds
+        heard.stamps.append(stamp_ns(message) * 1e-9)
+        heard.latencies.append((now - stamp_ns(message)) * 1e-9)
+
+    def _diagnose(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            self.inference_ms = float(values.get("inference median (ms)", self.inference_ms))
+            for i, heard in enumerate(self.heard):
+                if f"/camera{i}/" in status.name:
+                    heard.values = values
+        self.diagnostics += 1
+
+    def forget(self) -> None:
+        for heard in self.heard:
+            heard.stamps.clear()
+            heard.latencies.clear()
+
+    def wait_for_diagnostics(self) -> None:
+        """Until the node has counted once more."""
+        enough = self.diagnostics + 2
+        wait_for(lambda: self.diagnostics >= enough, "/diagnostics")
+
+    def request(self, kind: Any, service: str, **request: Any) -> Any:
+        """A request to one of the detector's services, as a future."""
+        client = self.create_client(kind, f"detector/{service}")
+        wait_for(client.service_is_ready, service)
+        return client.call_async(kind.Request(**request))
+
+    def call(self, kind: Any, service: str, **request: Any) -> Any:
+        future = self.request(kind, service, **request)
+        wait_for(future.done, f"an answer of {service}")
+        return future.result()
+
+
+def wait_for(condition: Callable[[], T], what: str) -> T:
+    """The condition's value as soon as it is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {PATIENCE:g} s for {what}")
+        time.sleep(0.005)
+    return value
+
+
+def detector_command(
+    cameras: int, transport: str, weights: str, parameters: Mapping[str, Any]
+) -> list[str]:
+    """The detector on so many cameras of this transport."""
+    topics = [f"{NAMESPACE}/camera{i}/image_raw" for i in range(cameras)]
+    values = {"image_topics": topics, "image_transport": transport, "weights": weights}
+    command = [sys.executable, "-m", "ssd_ros.detector_node", "--ros-args"]
+    command += ["-r", f"__ns:={NAMESPACE}", "--log-level", "warn"]
+    for name, value in {**values, **parameters}.items():
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    return command
+
+
+@contextlib.contextmanager
+def listening(cameras: int) -> Iterator[Listener]:
+    """A listener that is spun in a thread of its own."""
+    listener = Listener(cameras)
+    executor = SingleThreadedExecutor()
+    executor.add_node(listener)
+    stopping = threading.Event()
+
+    def spin() -> None:
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        stopping.set()
+        thread.join()
+        listener.destroy_node()
+
+
+@contextlib.contextmanager
+def running(
+    cameras: Sequence[Camera], weights: str, **parameters: Any
+) -> Iterator[tuple[Listener, subprocess.Popen[bytes]]]:
+    """Cameras, detector and listener at work; the first detections have arrived."""
+    command = detector_command(len(cameras), cameras[0].transport, weights, parameters)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listening(len(cameras)))
+        detector = stack.enter_context(child(command))
+        for i, camera in enumerate(cameras):
+            command = camera.command(f"{NAMESPACE}/camera{i}")
+            stack.enter_context(child(command, stdout=subprocess.DEVNULL))
+        wait_for(lambda: all(h.latencies for h in listener.heard), "detections from every camera")
+        time.sleep(1.5)  # everything is warm, and the first diagnostics have come
+        listener.forget()
+        yield listener, detector
