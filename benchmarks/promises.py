@@ -42,7 +42,6 @@ from ssd_ros import atomic, memory, transport
 from ssd_ros.detector import Detector
 from ssd_ros.picture import Picture
 from ssd_ros.process import child
-from training import voc_map
 
 ANNOUNCEMENT = 0.4  # seconds between two announcements of a process, by config/fastdds.xml
 LOST_WINDOW = 10.0  # seconds of stamps that the node judges together
@@ -267,6 +266,9 @@ def _text(log: Any) -> str:
 
 def evaluation(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
     """Average precision of as many detections as VOC2007 has, 4,952 x 200."""
+    sys.path.append(str(Path(__file__).parents[1]))  # training/ is not installed
+    from training import voc_map
+
     rng = np.random.default_rng(0)
     images, objects, found = 4952, 3, 200
     corner, size = (
