@@ -1,218 +1,196 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with known boxes, composed of cut-outs pasted onto backgrounds.
+"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.demo_set OUT.
 
-After "Cut, Paste and Learn" (Dwibedi et al., ICCV 2017): scale, rotation, occlusion, truncation at
-the border, distractors, and soft edges, so that a detector learns the objects and not the seams.
+Without further options it holds the demo's five objects. With `--cutouts` and `--backgrounds` it is
+made of the user's own pictures.
 """
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
+import re
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-_LEAST_SEEN = 0.5  # a placement is tried again where it would hide more of an object
-_TRIES = 8
+from ssd_ros import atomic, picture_files
+from training import demo_photographs
+from training.compose import CutOut, Placed, compose
+
+SETS = ("trainval", "test")
+DIFFICULT_BELOW = 0.3  # share of an object that is seen
 
 
-@dataclass(frozen=True)
-class CutOut:
-    """An object without its surroundings.
+def read_cutouts(folder: Path) -> list[CutOut]:
+    """Objects from PNG files with alpha.
 
-    Attributes:
-        name: its class.
-        pixels: uint8 BGRA (H, W, 4); alpha is 255 on the object.
+    The class is the name of the file without a number at its end (`cup.png`, `cup_2.png`), or of
+    the subfolder where there are any.
+
+    Raises:
+        ValueError: there is no such file, or one without transparent pixels.
     """
-
-    name: str
-    pixels: np.ndarray
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An object in a composed picture.
-
-    Attributes:
-        name: its class.
-        box: x1 y1 x2 y2 in pixels, continuous, around what is seen of it.
-        seen: share of its area that is neither hidden nor outside the picture, 0 to 1.
-    """
-
-    name: str
-    box: tuple[int, int, int, int]
-    seen: float
+    files = sorted(folder.glob("*/*.png")) or sorted(folder.glob("*.png"))
+    if not files:
+        raise ValueError(f"folder '{folder}' holds no PNG files, neither itself nor in subfolders")
+    return [CutOut(_class_of(file, folder), _read_with_alpha(file)) for file in files]
 
 
-def compose(
-    rng: np.random.Generator,
+def _class_of(file: Path, folder: Path) -> str:
+    if file.parent != folder:
+        return file.parent.name
+    return re.sub(r"[\s_-]*\d*$", "", file.stem) or file.stem
+
+
+def _read_with_alpha(file: Path) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
+        raise ValueError(f"cut-out '{file}' must be an 8-bit PNG with an alpha channel")
+    alpha = pixels[..., 3]
+    if not (alpha > 127).any() or (alpha > 127).all():
+        raise ValueError(f"cut-out '{file}' must be part opaque (the object), part transparent")
+    x, y, w, h = cv2.boundingRect((alpha > 127).astype(np.uint8))
+    return pixels[y : y + h, x : x + w]
+
+
+def write_set(
+    out: Path,
+    name: str,
+    count: int,
+    seed: int,
     cutouts: Sequence[CutOut],
     backgrounds: Sequence[np.ndarray],
     size: tuple[int, int],
-    most_objects: int = 4,
-) -> tuple[np.ndarray, list[Placed]]:
-    """One picture and the objects in it.
-
-    Args:
-        rng: decides everything; the same state gives the same picture.
-        cutouts: objects to choose from, each class as often as every other.
-        backgrounds: BGR pictures to choose from.
-        size: width and height of the picture in pixels.
-        most_objects: at most so many are pasted; one picture in twelve has none.
-
-    Returns:
-        BGR uint8 (H, W, 3), and what is in it.
-    """
-    width, height = size
-    canvas = _background(rng, backgrounds, size).astype(np.float32)
-    owner = np.full((height, width), -1, np.int16)  # index of the object seen at each pixel
-    names: list[str] = []
-    areas: list[int] = []
-    classes = sorted({cutout.name for cutout in cutouts})
-    count = 0 if rng.random() < 1 / 12 else int(rng.integers(1, most_objects + 1))
-    for _ in range(int(rng.integers(0, 4))):
-        _paste_distractor(rng, canvas, backgrounds)
-    for _ in range(count):
-        name = classes[rng.integers(len(classes))]
-        variants = [cutout for cutout in cutouts if cutout.name == name]
-        for _ in range(_TRIES):
-            pixels = _vary(rng, variants[rng.integers(len(variants))].pixels, min(size))
-            placed = _place(rng, pixels[..., 3], owner, areas)
-            if placed is not None:
-                x, y, area = placed
-                _blend(canvas, pixels, x, y, owner, len(names))
-                names.append(name)
-                areas.append(area)
-                break
-    picture = _camera(rng, canvas)
-    found = []
-    for i, (name, area) in enumerate(zip(names, areas, strict=True)):
-        mask = (owner == i).astype(np.uint8)
-        x, y, w, h = cv2.boundingRect(mask)
-        found.append(Placed(name, (x, y, x + w, y + h), float(mask.sum() / area)))
-    return picture, found
-
-
-# --- the objects --------------------------------------------------------------------------------
-
-
-def _vary(rng: np.random.Generator, pixels: np.ndarray, side: int) -> np.ndarray:
-    """The cut-out at a random size, angle, proportion and light; float32 BGRA."""
-    longest = side * np.exp(rng.uniform(np.log(0.15), np.log(1.15)))
-    scale = longest / max(pixels.shape[:2])
-    stretch = np.exp(rng.uniform(-0.2, 0.2, 2)) * scale
-    if rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
-    angle = rng.normal(0, 10)
-    h, w = pixels.shape[:2]
-    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    matrix = np.array([[cos, sin], [-sin, cos]]) * stretch
-    corners = matrix @ np.array([[0, w, 0, w], [0, 0, h, h]])
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    full = (*np.ceil(high - low).astype(int),)
-    premultiplied = pixels.astype(np.float32)
-    premultiplied[..., :3] *= premultiplied[..., 3:] / 255
-    if scale < 0.5:  # the warp reads four pixels for each it writes: smaller needs averaging first
-        premultiplied = cv2.GaussianBlur(premultiplied, (0, 0), 0.35 / scale)
-    turned = cv2.warpAffine(
-        premultiplied, np.column_stack((matrix, -low)), full, flags=cv2.INTER_LINEAR
-    )
-    alpha = turned[..., 3:]
-    colours = turned[..., :3] / np.maximum(alpha, 1) * 255
-    contrast, gains = rng.uniform(0.75, 1.25), rng.uniform(0.85, 1.15, 3) * rng.uniform(0.65, 1.35)
-    mean = colours[alpha[..., 0] > 128].mean() if (alpha > 128).any() else 128.0
-    colours = ((colours - mean) * contrast + mean) * gains
-    # A light from one side: darker by up to a third across the object.
-    ramp = np.linspace(-1, 1, colours.shape[1]) * rng.uniform(-0.18, 0.18)
-    colours = colours * (1 + ramp[None, :, None])
-    return np.dstack((colours.clip(0, 255), alpha)).astype(np.float32)
-
-
-def _place(
-    rng: np.random.Generator, alpha: np.ndarray, owner: np.ndarray, areas: Sequence[int]
-) -> tuple[int, int, int] | None:
-    """A position at which enough is seen of this object and of those below it, and its area."""
-    height, width = owner.shape
-    h, w = alpha.shape
-    x = int(rng.uniform(-0.3 * w, width - 0.7 * w))
-    y = int(rng.uniform(-0.3 * h, height - 0.7 * h))
-    mask = alpha > 127
-    area = int(mask.sum())
-    inside, here = _overlap(alpha, x, y, owner.shape)
-    if not area or mask[inside].sum() < _LEAST_SEEN * area:
-        return None
-    hidden = np.bincount(1 + owner[here][mask[inside]], minlength=1 + len(areas))[1:]
-    seen = np.bincount(1 + owner.ravel(), minlength=1 + len(areas))[1:]
-    if ((seen - hidden) < _LEAST_SEEN * np.array(areas, dtype=float)).any():
-        return None
-    return x, y, area
-
-
-Slices = tuple[slice, slice]
-
-
-def _overlap(piece: np.ndarray, x: int, y: int, shape: tuple[int, ...]) -> tuple[Slices, Slices]:
-    """The part of a piece at (x, y) that lies in the picture: in the piece, and in the picture."""
-    h, w = piece.shape[:2]
-    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, shape[1]), min(y + h, shape[0])
-    x2, y2 = max(x1, x2), max(y1, y2)
-    return np.s_[y1 - y : y2 - y, x1 - x : x2 - x], np.s_[y1:y2, x1:x2]
-
-
-def _blend(
-    canvas: np.ndarray, pixels: np.ndarray, x: int, y: int, owner: np.ndarray, index: int
+    workers: int = 0,
 ) -> None:
-    """Pastes an object with soft edges, and notes where it is seen."""
-    inside, here = _overlap(pixels, x, y, canvas.shape)
-    alpha = cv2.GaussianBlur(pixels[..., 3], (0, 0), 0.8)[inside][..., None] / 255
-    canvas[here] += alpha * (pixels[inside][..., :3] - canvas[here])
-    owner[here][pixels[inside][..., 3] > 127] = index
-
-
-# --- everything else ------------------------------------------------------------------------------
-
-
-def _background(
-    rng: np.random.Generator, backgrounds: Sequence[np.ndarray], size: tuple[int, int]
-) -> np.ndarray:
-    """A random part of a background, tinted at random."""
-    source = backgrounds[int(rng.integers(len(backgrounds)))]
-    h, w = source.shape[:2]
-    part_h, part_w = (max(2, int(side * rng.uniform(0.4, 1.0))) for side in (h, w))
-    y, x = rng.integers(0, h - part_h + 1), rng.integers(0, w - part_w + 1)
-    part = source[y : y + part_h, x : x + part_w]
-    if rng.random() < 0.5:
-        part = part[:, ::-1]
-    part = cv2.resize(
-        part, size, interpolation=cv2.INTER_AREA if part_w > size[0] else cv2.INTER_LINEAR
+    """Composes one image set. Its pictures depend on the seed, the set's name and their number."""
+    make = partial(
+        _write_picture,
+        out=out,
+        name=name,
+        seed=seed,
+        cutouts=cutouts,
+        backgrounds=backgrounds,
+        size=size,
     )
-    tinted = part * (rng.uniform(0.55, 1.3) * rng.uniform(0.7, 1.3, 3)) + rng.uniform(-20, 20)
-    return tinted.clip(0, 255)
+    for folder in ("Annotations", "JPEGImages"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    progress = partial(tqdm, total=count, desc=name, unit="picture", disable=None)
+    if workers > 1:
+        # Spawned: a fork inherits OpenCV's locks, but not the threads that hold them.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+            ids = list(progress(pool.map(make, range(count), chunksize=16)))
+    else:
+        ids = list(progress(map(make, range(count))))
+    # Last, so that a set that was cut short is not taken for a whole one.
+    text = "".join(f"{picture_id}\n" for picture_id in ids)
+    atomic.write(out / "ImageSets" / "Main" / f"{name}.txt", text.encode())
 
 
-def _paste_distractor(
-    rng: np.random.Generator, canvas: np.ndarray, backgrounds: Sequence[np.ndarray]
-) -> None:
-    """A piece of background in a random shape: an edge is no sign of an object."""
-    height, width = canvas.shape[:2]
-    piece_size = (*(rng.uniform(0.1, 0.5, 2) * (width, height)).astype(int).clip(min=4),)
-    piece = _background(rng, backgrounds, piece_size)
-    angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(5, 12))))
-    radii = rng.uniform(0.25, 0.5, len(angles))
-    corners = np.stack((np.cos(angles), np.sin(angles)), axis=1) * radii[:, None] + 0.5
-    mask = np.zeros(piece.shape[:2], np.uint8)
-    cv2.fillPoly(mask, [(corners * piece_size).astype(np.int32)], 255)
-    x, y = int(rng.uniform(-10, width - 10)), int(rng.uniform(-10, height - 10))
-    pixels = np.dstack((piece, mask)).astype(np.float32)
-    _blend(canvas, pixels, x, y, np.empty(canvas.shape[:2], np.int16), 0)
+def _write_picture(
+    number: int,
+    out: Path,
+    name: str,
+    seed: int,
+    cutouts: Sequence[CutOut],
+    backgrounds: Sequence[np.ndarray],
+    size: tuple[int, int],
+) -> str:
+    rng = np.random.default_rng([seed, *name.encode(), number])
+    picture, objects = compose(rng, cutouts, backgrounds, size)
+    picture_id = f"{name}_{number:05d}"
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])
+    (out / "JPEGImages" / f"{picture_id}.jpg").write_bytes(data.tobytes())
+    (out / "Annotations" / f"{picture_id}.xml").write_bytes(annotation(picture_id, size, objects))
+    return picture_id
 
 
-def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """What a lens and a sensor add: light, blur and noise, over the whole picture."""
-    picture = canvas * rng.uniform(0.7, 1.2)
-    if rng.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5))
-    if rng.random() < 0.5:
-        picture = picture + rng.normal(0, rng.uniform(1, 8), canvas.shape)
-    return picture.clip(0, 255).astype(np.uint8)
+def annotation(picture_id: str, size: tuple[int, int], objects: Sequence[Placed]) -> bytes:
+    """A PASCAL VOC annotation; its pixels count from 1 and both corners are inside the box."""
+    root = ElementTree.Element("annotation")
+    _add(root, "filename", f"{picture_id}.jpg")
+    node = ElementTree.SubElement(root, "size")
+    for tag, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
+        _add(node, tag, value)
+    for item in objects:
+        if item.box[0] >= item.box[2] or item.box[1] >= item.box[3]:
+            continue
+        node = ElementTree.SubElement(root, "object")
+        _add(node, "name", item.name)
+        _add(node, "truncated", int(item.seen < 0.95))
+        _add(node, "difficult", int(item.seen < DIFFICULT_BELOW))
+        box = ElementTree.SubElement(node, "bndbox")
+        x1, y1, x2, y2 = item.box
+        for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            _add(box, tag, value)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8")
+
+
+def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
+    ElementTree.SubElement(parent, tag).text = str(value)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or min(map(int, match.groups())) < 32:
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT of at least 32, got '{text}'")
+    return int(match[1]), int(match[2])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.demo_set", description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to write the data set to")
+    parser.add_argument("--pictures", type=int, default=4000, help="for training (trainval)")
+    parser.add_argument("--held-out", type=int, default=500, help="for evaluation (test)")
+    parser.add_argument("--size", type=_size, default=(400, 300), metavar="WxH", help="in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="another one gives other pictures")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--cutouts",
+        type=Path,
+        metavar="DIR",
+        help="your objects: PNG with alpha, named after the class (cup.png, cup_2.png) or in a "
+        "subfolder of its name",
+    )
+    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="pictures without them")
+    options = parser.parse_args(arguments)
+    try:
+        if options.cutouts:
+            cutouts = read_cutouts(options.cutouts)
+        else:
+            cutouts = [CutOut(name, pixels) for name, pixels in demo_photographs.cutouts()]
+        if options.backgrounds:
+            backgrounds = [picture_files.read(f) for f in picture_files.find([options.backgrounds])]
+        else:
+            backgrounds = demo_photographs.backgrounds()
+        for name, count in zip(SETS, (options.pictures, options.held_out), strict=True):
+            write_set(
+                options.out,
+                name,
+                count,
+                options.seed,
+                cutouts,
+                backgrounds,
+                options.size,
+                options.workers,
+            )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    classes = ", ".join(sorted({cutout.name for cutout in cutouts}))
+    print(f"wrote {options.out}: {options.pictures} + {options.held_out} pictures of {classes}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
