@@ -27,10 +27,10 @@ setup:
 demo: setup
 	@$(IN_VENV)
 	if [ -n "$(DEMO_IMAGES)" ]; then
-	    python -m ssd_ros.demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)"
+	    python -m demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)"
 	else
-	    python -m training.demo_camera demo_out/camera
-	    python -m ssd_ros.demo --weights "$(DEMO_WEIGHTS)" --images demo_out/camera/frames \
+	    python -m demo.camera demo_out/camera
+	    python -m demo --weights "$(DEMO_WEIGHTS)" --images demo_out/camera/frames \
 	        --truth demo_out/camera/truth.json
 	fi
 

@@ -19,8 +19,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from ssd_ros import memory
-from ssd_ros.images import as_array, fill_image
+from ssd_ros.messages.images import as_array, fill_image
+from ssd_ros.ros import malloc
 
 TRANSPORTS = ("raw", "compressed")
 RELIABILITIES = ("best_effort", "reliable")
@@ -50,7 +50,7 @@ def main() -> None:
     add("--count", type=int, default=0, help="end after so many, once all were heard; 0: never")
     options = parser.parse_args()
 
-    memory.keep_for_pictures()  # as the node does
+    malloc.keep_for_pictures()  # as the node does
     rclpy.init()
     node = Node("camera", namespace=options.namespace)
     reliability = ReliabilityPolicy[options.reliability.upper()]

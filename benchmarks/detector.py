@@ -28,9 +28,11 @@ from tqdm import tqdm
 
 from ssd_ros import atomic
 from ssd_ros.detector import Detector
-from ssd_ros.model import weights
+from ssd_ros.image import Picture
 from ssd_ros.model.postprocess import Limits
-from ssd_ros.picture import Picture
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights import reader
+from ssd_ros.weights.weights import Weights
 
 
 def main() -> int:
@@ -79,7 +81,7 @@ def contenders(device: str, picture: np.ndarray) -> dict[str, Callable[[], objec
     theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=21, **limits).eval()
     with tempfile.TemporaryDirectory() as folder:
         torch.save(theirs.state_dict(), Path(folder, "theirs.pth"))
-        ours = weights.read(Path(folder, "theirs.pth"))
+        ours = reader.read(Path(folder, "theirs.pth"))
     detector = Detector(ours, device, "fp32", Limits(0.3, 0.45, 200))
     theirs.to(detector.device)
 
@@ -97,8 +99,8 @@ def contenders(device: str, picture: np.ndarray) -> dict[str, Callable[[], objec
     half = Detector(ours, device, "bf16", Limits(0.3, 0.45, 200))
     runs["ssd_ros, the same weights, bf16"] = lambda: half(batch)
     for width in (0.5, 0.25):
-        model = weights.SSD300(20, width)
-        small = weights.Weights(model.state_dict(), ours.classes, model.config, width)
+        model = SSD300(20, width)
+        small = Weights(model.state_dict(), ours.classes, model.config, width)
         narrow = Detector(small, device, "fp32", Limits(0.3, 0.45, 200))
         runs[f"ssd_ros, width {width:g}"] = lambda narrow=narrow: narrow(batch)  # type: ignore[misc]
     return runs

@@ -29,9 +29,10 @@ from camera import RELIABILITIES, TRANSPORTS, parse_size, picture_of
 from running_node import Camera, running
 from tqdm import tqdm
 
-from ssd_ros import atomic, memory, transport
+from ssd_ros import atomic
 from ssd_ros.detector import Detector
-from ssd_ros.picture import Picture
+from ssd_ros.image import Picture
+from ssd_ros.ros import dds_profile, malloc
 
 SLOW = 4.0  # Hz, for the overhead: each picture is done before the next comes
 
@@ -191,10 +192,10 @@ def main() -> int:
     add("--no-load", action="store_true", help="the overhead alone")
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    memory.keep_for_pictures()  # for the bare detector, as the node does
+    malloc.keep_for_pictures()  # for the bare detector, as the node does
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if not options.no_profile:
-        transport.use_profile(transport.shipped_profile())
+        dds_profile.use_profile(dds_profile.shipped_profile())
     rclpy.init()
     pairs = list(itertools.product(options.sizes, options.transports))
     loads = [] if options.no_load else list(itertools.product(options.cameras, pairs))

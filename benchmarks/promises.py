@@ -38,10 +38,11 @@ from rclpy.parameter import Parameter
 from running_node import Camera, Listener, detector_command, listening, running, wait_for
 from std_srvs.srv import SetBool
 
-from ssd_ros import atomic, memory, transport
+from ssd_ros import atomic
 from ssd_ros.detector import Detector
-from ssd_ros.picture import Picture
-from ssd_ros.process import child
+from ssd_ros.image import Picture
+from ssd_ros.ros import dds_profile, malloc
+from ssd_ros.ros.process import child
 
 ANNOUNCEMENT = 0.4  # seconds between two announcements of a process, by config/fastdds.xml
 LOST_WINDOW = 10.0  # seconds of stamps that the node judges together
@@ -245,10 +246,10 @@ def delivery(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
         yield Result(promise, received, 300, "pictures", at_least=True)
 
     with tempfile.TemporaryFile("w+") as log, listening(1) as listener:
-        command = ["env", *(f"--unset={name}" for name in transport.PROFILE_VARIABLES)]
+        command = ["env", *(f"--unset={name}" for name in dds_profile.PROFILE_VARIABLES)]
         command += detector_command(1, "raw", options.weights, {})
         with child(command, stderr=log):
-            camera = ["env", *(f"--unset={name}" for name in transport.PROFILE_VARIABLES)]
+            camera = ["env", *(f"--unset={name}" for name in dds_profile.PROFILE_VARIABLES)]
             camera += Camera().command("/benchmark/camera0")
             with child(camera, stdout=subprocess.PIPE) as source:
                 assert source.stdout is not None
@@ -267,7 +268,7 @@ def _text(log: Any) -> str:
 def evaluation(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
     """Average precision of as many detections as VOC2007 has, 4,952 x 200."""
     sys.path.append(str(Path(__file__).parents[1]))  # training/ is not installed
-    from training import voc_map
+    from training.evaluation import voc_ap
 
     rng = np.random.default_rng(0)
     images, objects, found = 4952, 3, 200
@@ -277,14 +278,14 @@ def evaluation(machine: Machine, options: argparse.Namespace) -> Iterator[Result
     )
     boxes = np.concatenate((corner, corner + size), axis=1)
     labels = rng.integers(0, 20, len(boxes))
-    there = voc_map.Objects(
+    there = voc_ap.Objects(
         np.repeat(np.arange(images), objects), labels, boxes, rng.random(len(boxes)) < 0.15
     )
     source = rng.integers(0, len(boxes), images * found)
     near = boxes[source] + rng.normal(0, 2, (len(source), 4))
-    scored = voc_map.Scored(there.image[source], labels[source], near, rng.random(len(source)))
+    scored = voc_ap.Scored(there.image[source], labels[source], near, rng.random(len(source)))
     begin = time.perf_counter()
-    voc_map.evaluate(scored, there, 20)
+    voc_ap.evaluate(scored, there, 20)
     took = time.perf_counter() - begin
     promise = "average precision of a data set as large as VOC2007"
     yield Result(promise, took, 100 * machine.inference, "s")
@@ -321,9 +322,9 @@ def main() -> int:
     add("--only", nargs="+", choices=tuple(PROMISES), help="these promises alone", default=PROMISES)
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    memory.keep_for_pictures()
+    malloc.keep_for_pictures()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    transport.use_profile(transport.shipped_profile())
+    dds_profile.use_profile(dds_profile.shipped_profile())
     rclpy.init()
     machine = Machine(inference_time(options.weights), start_time(options.weights))
     print(f"bare detector: inference {1e3 * machine.inference:.1f} ms, start {machine.start:.1f} s")

@@ -19,8 +19,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray
 
-from ssd_ros.camera import stamp_ns
-from ssd_ros.process import child
+from ssd_ros.ros.camera import stamp_ns
+from ssd_ros.ros.process import child
 
 NAMESPACE = "/benchmark"
 PATIENCE = 120.0  # seconds after which something hangs
@@ -132,7 +132,7 @@ def detector_command(
     """The detector on so many cameras of this transport."""
     topics = [f"{NAMESPACE}/camera{i}/image_raw" for i in range(cameras)]
     values = {"image_topics": topics, "image_transport": transport, "weights": weights}
-    command = [sys.executable, "-m", "ssd_ros.detector_node", "--ros-args"]
+    command = [sys.executable, "-m", "ssd_ros.ros.detector_node", "--ros-args"]
     command += ["-r", f"__ns:={NAMESPACE}", "--log-level", "warn"]
     for name, value in {**values, **parameters}.items():
         command += ["-p", f"{name}:={json.dumps(value)}"]

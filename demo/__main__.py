@@ -25,9 +25,10 @@ from sensor_msgs.msg import Image
 from torchvision.ops import box_iou
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from ssd_ros import picture_files, process, transport
-from ssd_ros.images import picture_from_image
-from ssd_ros.model import weights
+from ssd_ros.io import image_files
+from ssd_ros.messages.images import picture_from_image
+from ssd_ros.ros import dds_profile, process
+from ssd_ros.weights import names, reader
 
 LAST_WORDS = 2.0  # seconds that are waited for answers when the camera has ended
 ROW = "{:>5}  {:<16} {:>5}  {:>24}  {:>10}"
@@ -78,7 +79,7 @@ class Listener(Node):
     def _on_picture(self, message: Image) -> None:
         number = self._number(message.header.stamp)
         pixels = picture_from_image(message).pixels
-        picture_files.write(self._out / f"frame_{number:03}.jpg", np.ascontiguousarray(pixels))
+        image_files.write(self._out / f"frame_{number:03}.jpg", np.ascontiguousarray(pixels))
         self.drawn += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -151,7 +152,7 @@ def read_truth(file: Path) -> list[list[Found]]:
             for frame in frames
         ]
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"truth '{file}' is not as training.demo_camera writes it: {error!r}"
+        reason = f"truth '{file}' is not as demo.camera writes it: {error!r}"
         raise ValueError(reason) from None
 
 
@@ -159,14 +160,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 only where detections arrived from the running node."""
     options = _parser().parse_args(arguments)
     try:
-        weights.read(options.weights)  # before two processes are started to find out
-        picture_files.find([options.images])
+        reader.read(options.weights)  # before two processes are started to find out
+        image_files.find([options.images])
         truth = read_truth(options.truth) if options.truth else None
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    transport.use_profile(options.profile)
+    dds_profile.use_profile(options.profile)
 
     options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("frame_*.jpg"):
@@ -224,7 +225,7 @@ def _node(
     module: str, parameters: dict[str, object], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """One of this package's nodes in a process of its own."""
-    command = [sys.executable, "-m", f"ssd_ros.{module}", "--ros-args"]
+    command = [sys.executable, "-m", f"ssd_ros.ros.{module}", "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
     with (
@@ -236,12 +237,12 @@ def _node(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ssd_ros.demo",
+        prog="python -m demo",
         description="Shows pictures to the detector node as a camera would, over ROS 2, and prints "
         "what it finds.",
     )
     add = parser.add_argument
-    add("--weights", default=weights.DEMO, help="weights file (default: the demo's objects)")
+    add("--weights", default=names.DEMO, help="weights file (default: the demo's objects)")
     add("--images", required=True, help="folder of pictures, or a video file")
     add("--out", type=Path, default=Path("demo_out"), help="folder for annotated pictures and logs")
     add("--frames", type=int, default=20, help="stop after so many (default: %(default)s)")
@@ -249,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         "--truth",
         type=Path,
         metavar="JSON",
-        help="what is there in the pictures, as training.demo_camera writes it: play each of them "
+        help="what is there in the pictures, as demo.camera writes it: play each of them "
         "once, and end with precision and recall",
     )
     add("--rate", type=float, default=5.0, help="pictures a second (default: %(default)s)")
@@ -258,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--profile",
         type=Path,
-        default=transport.shipped_profile(),
+        default=dds_profile.shipped_profile(),
         help="Fast DDS profile for both sides, where the environment names none",
     )
     return parser

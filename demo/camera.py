@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames of a camera that pans and zooms over composed scenes, with their boxes.
 
-python -m training.demo_camera OUT writes OUT/frames/*.jpg and OUT/truth.json. The scenes are made
+python -m demo.camera OUT writes OUT/frames/*.jpg and OUT/truth.json. The scenes are made
 of the same objects as the demo's data set, but by other random numbers than any picture of it.
 """
 
@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ssd_ros import atomic, picture_files
-from training import demo_photographs
-from training.compose import CutOut, Placed, compose
-from training.demo_set import DIFFICULT_BELOW
+from demo import photographs
+from ssd_ros import atomic
+from ssd_ros.io import image_files
+from training.compose import DIFFICULT_BELOW
+from training.composition.compose import CutOut, Placed, compose
 
 SCENE = (960, 720)
 FRAME = (640, 480)
@@ -68,14 +69,14 @@ def seen_through(objects: Sequence[Placed], window: Window) -> list[dict[str, An
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.demo_camera", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.camera", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--scenes", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--frames", type=int, default=10, help="of each scene (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other scenes")
     options = parser.parse_args(arguments)
-    cutouts = [CutOut(name, pixels) for name, pixels in demo_photographs.cutouts()]
-    backgrounds = demo_photographs.backgrounds()
+    cutouts = [CutOut(name, pixels) for name, pixels in photographs.cutouts()]
+    backgrounds = photographs.backgrounds()
     truth = []
     try:
         for number in tqdm(range(options.scenes), unit="scene", disable=None):
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scene, objects = compose(rng, cutouts, backgrounds, SCENE)
             for step, window in enumerate(path(options.frames, rng.uniform(0, 2 * math.pi))):
                 file = options.out / "frames" / f"{number:03}_{step:03}.jpg"
-                picture_files.write(file, look(scene, window))
+                image_files.write(file, look(scene, window))
                 truth.append({"file": file.name, "objects": seen_through(objects, window)})
         atomic.write(options.out / "truth.json", json.dumps(truth, indent=1).encode())
     except OSError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssd_ros import picture_files
+from ssd_ros.io import image_files
 
 _BAND = 4  # pixels on both sides of an outline that GrabCut decides about
 
@@ -141,14 +141,14 @@ def backgrounds() -> list[np.ndarray]:
     """The backgrounds, BGR (H, W, 3) of different sizes."""
     parts = []
     for name, part in BACKGROUNDS:
-        photograph = picture_files.read(folder() / name)
+        photograph = image_files.read(folder() / name)
         x1, y1, x2, y2 = part or (0, 0, *photograph.shape[1::-1])
         parts.append(photograph[y1:y2, x1:x2])
     return parts
 
 
 def _cut_out(outline: Outline) -> np.ndarray:
-    photograph = picture_files.read(folder() / outline.photograph)
+    photograph = image_files.read(folder() / outline.photograph)
     alpha = object_mask(photograph, outline.polygon)
     x, y, w, h = cv2.boundingRect(alpha)
     return np.dstack((photograph, alpha))[y : y + h, x : x + w]

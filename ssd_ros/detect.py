@@ -13,20 +13,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ssd_ros import atomic, picture_files
-from ssd_ros.backends import PRECISIONS
+from ssd_ros import atomic
+from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
+from ssd_ros.image import Picture
+from ssd_ros.io import image_files
 from ssd_ros.model.postprocess import Limits
-from ssd_ros.model.weights import DEMO
-from ssd_ros.picture import Picture
+from ssd_ros.weights.names import DEMO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 where every picture was processed, 1 where something could not be read."""
     options = _parser().parse_args(arguments)
     try:
-        files = picture_files.find(options.pictures)
+        files = image_files.find(options.pictures)
         detector = Detector(
             options.weights,
             options.device,
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pictures = {}
             for file in files[i : i + options.batch]:
                 try:
-                    pictures[file] = Picture(picture_files.read(file))
+                    pictures[file] = Picture(image_files.read(file))
                 except ValueError as error:  # the others are still worth having
                     failed += 1
                     progress.write(f"error: {error}", file=sys.stderr)
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results.append(as_json(file, picture, detections, detector.classes))
                 if options.draw:
                     canvas = annotate(picture, detections, detector.classes)
-                    picture_files.write(options.draw / names[file], canvas)
+                    image_files.write(options.draw / names[file], canvas)
                 if not options.json:
                     progress.write("\n".join(_lines(results[-1])), file=sys.stdout)
             progress.update(len(files[i : i + options.batch]))

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import torch
 
-from ssd_ros.backends import TorchBackend
+from ssd_ros.backends.pytorch import TorchBackend
+from ssd_ros.image import Picture
 from ssd_ros.model.config import INPUT_SIZE
 from ssd_ros.model.postprocess import Limits, postprocess
-from ssd_ros.model.weights import Weights, read
-from ssd_ros.picture import Picture
+from ssd_ros.weights.reader import read
+from ssd_ros.weights.weights import Weights
 
 _TO_RGB = {
     "bgr": cv2.COLOR_BGR2RGB,
@@ -52,8 +53,8 @@ class Detector:
     workers of its own, and those of two threads slow each other down even while one rests.
 
     Args:
-        weights: a weights file (see `ssd_ros.model.weights`), or one that is already read.
-        device, precision: see `ssd_ros.backends.TorchBackend`.
+        weights: a weights file (see `ssd_ros.weights.reader`), or one that is already read.
+        device, precision: see `ssd_ros.backends.pytorch.TorchBackend`.
         limits: thresholds and counts.
         only: names of the classes to report; empty for all.
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ssd_ros.detector import Detections
-from ssd_ros.picture import Picture
+from ssd_ros.image import Picture
 
 _TO_BGR = {
     "rgb": cv2.COLOR_RGB2BGR,

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.compose import Placed
-from training.demo_set import annotation
+from training.compose import annotation
+from training.composition.compose import Placed
 
 COLOURS = {"disc": (40, 40, 220), "square": (220, 120, 30)}
 

@@ -38,14 +38,15 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
-from ssd_ros import picture_files
 from ssd_ros.detector import Detector
-from ssd_ros.detector_node import DetectorNode
-from ssd_ros.images import as_array, fill_image
+from ssd_ros.image import Picture
+from ssd_ros.io import image_files
+from ssd_ros.messages.images import as_array, fill_image
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd300 import SSD300
-from ssd_ros.model.weights import Weights, write
-from ssd_ros.picture import Picture
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.ros.detector_node import DetectorNode
+from ssd_ros.weights.native import write
+from ssd_ros.weights.weights import Weights
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("cube", "ball", "cone")
@@ -138,7 +139,7 @@ class Graph:
         return f"{self.namespace}/{relative}"
 
     def start_detector(self, parameters: Mapping[str, Any]) -> DetectorNode:
-        """A detector in this process, spun as in one of its own (`ssd_ros.process.run`)."""
+        """A detector in this process, spun as in one of its own (`ssd_ros.ros.process.run`)."""
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = DetectorNode(namespace=self.namespace, parameter_overrides=overrides)
         self._started.callback(node.destroy_node)
@@ -473,7 +474,7 @@ def picture_folder(pictures: list[np.ndarray], tmp_path_factory: pytest.TempPath
     """The pictures as files without loss."""
     folder = tmp_path_factory.mktemp("pictures")
     for i, picture in enumerate(pictures):
-        picture_files.write(folder / f"{i}.png", picture)
+        image_files.write(folder / f"{i}.png", picture)
     return folder
 
 

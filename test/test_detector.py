@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from ssd_ros import picture_files
-from ssd_ros.backends import choose_device, choose_precision
+from ssd_ros.backends.pytorch import choose_device, choose_precision
 from ssd_ros.detect import main
 from ssd_ros.detector import Detector, network_input
 from ssd_ros.drawing import annotate
+from ssd_ros.image import Picture
+from ssd_ros.io import image_files
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.postprocess import Limits
-from ssd_ros.model.ssd300 import SSD300
-from ssd_ros.model.weights import Weights, write
-from ssd_ros.picture import Picture
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights.native import write
+from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cup", "cat", "rocket")
 LIMITS = Limits(score_threshold=0.4)
@@ -166,7 +167,7 @@ def test_annotation_draws_on_a_copy_of_the_full_size(detector):
 def folder(tmp_path, weights):
     write(tmp_path / "w.safetensors", weights)
     for i in range(3):
-        picture_files.write(tmp_path / "in" / f"{i}.png", photograph(i))
+        image_files.write(tmp_path / "in" / f"{i}.png", photograph(i))
     return tmp_path
 
 
@@ -211,7 +212,7 @@ def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys
 
 
 def test_pictures_of_one_name_are_not_drawn_over_each_other(folder, capsys):
-    picture_files.write(folder / "other" / "0.png", photograph(5))
+    image_files.write(folder / "other" / "0.png", photograph(5))
     inputs = [str(folder / "in"), str(folder / "other")]
     assert run(folder, *inputs, "--draw", str(folder / "drawn")) == 1
     assert "would both be drawn to '0.jpg'" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.demo_set OUT.
+"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.compose OUT.
 
 Without further options it holds the demo's five objects. With `--cutouts` and `--backgrounds` it is
 made of the user's own pictures.
@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ssd_ros import atomic, picture_files
-from training import demo_photographs
-from training.compose import CutOut, Placed, compose
+from demo import photographs
+from ssd_ros import atomic
+from ssd_ros.io import image_files
+from training.composition.compose import CutOut, Placed, compose
 
 SETS = ("trainval", "test")
 DIFFICULT_BELOW = 0.3  # share of an object that is seen
@@ -148,7 +149,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.demo_set", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.compose", description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write the data set to")
     parser.add_argument("--pictures", type=int, default=4000, help="for training (trainval)")
     parser.add_argument("--held-out", type=int, default=500, help="for evaluation (test)")
@@ -168,11 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.cutouts:
             cutouts = read_cutouts(options.cutouts)
         else:
-            cutouts = [CutOut(name, pixels) for name, pixels in demo_photographs.cutouts()]
+            cutouts = [CutOut(name, pixels) for name, pixels in photographs.cutouts()]
         if options.backgrounds:
-            backgrounds = [picture_files.read(f) for f in picture_files.find([options.backgrounds])]
+            backgrounds = [image_files.read(f) for f in image_files.find([options.backgrounds])]
         else:
-            backgrounds = demo_photographs.backgrounds()
+            backgrounds = photographs.backgrounds()
         for name, count in zip(SETS, (options.pictures, options.held_out), strict=True):
             write_set(
                 options.out,

@@ -16,19 +16,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ssd_ros import atomic, picture_files
+from ssd_ros import atomic
 from ssd_ros.detector import Detector
+from ssd_ros.image import Picture
+from ssd_ros.io import image_files
 from ssd_ros.model.postprocess import Limits
-from ssd_ros.picture import Picture
-from training import batches, voc, voc_map
+from training.data import batches, voc
+from training.evaluation import voc_ap
 
 # The paper's for VOC (section 3.1): all that may count, two hundred a picture.
 LIMITS = Limits(score_threshold=0.01, nms_iou_threshold=0.45, max_detections=200, top_k=400)
 
 
-def objects(examples: Sequence[batches.Example]) -> voc_map.Objects:
+def objects(examples: Sequence[batches.Example]) -> voc_ap.Objects:
     """The annotated objects of a data set; picture i is examples[i]."""
-    return voc_map.Objects(
+    return voc_ap.Objects(
         np.repeat(np.arange(len(examples)), [len(e.labels) for e in examples]),
         np.concatenate([e.labels for e in examples]),
         np.concatenate([e.boxes for e in examples]),
@@ -38,38 +40,36 @@ def objects(examples: Sequence[batches.Example]) -> voc_map.Objects:
 
 def detect(
     detector: Detector, examples: Sequence[batches.Example], batch: int = 8
-) -> voc_map.Scored:
+) -> voc_ap.Scored:
     """What a detector finds in the pictures of a data set; picture i is examples[i]."""
     image, label, boxes, scores = [], [], [], []
     starts = range(0, len(examples), batch)
     for start in tqdm(starts, desc="detect", unit="batch", disable=None, leave=False):
         part = examples[start : start + batch]
-        pictures = [Picture(picture_files.read(example.item.picture)) for example in part]
+        pictures = [Picture(image_files.read(example.item.picture)) for example in part]
         for i, found in enumerate(detector(pictures), start=start):
             image.append(np.full(len(found), i))
             label.append(found.labels)
             boxes.append(found.boxes)
             scores.append(found.scores)
-    return voc_map.Scored(*(np.concatenate(column) for column in (image, label, boxes, scores)))
+    return voc_ap.Scored(*(np.concatenate(column) for column in (image, label, boxes, scores)))
 
 
-def figures(
-    found: voc_map.Scored, there: voc_map.Objects, classes: Sequence[str]
-) -> dict[str, Any]:
+def figures(found: voc_ap.Scored, there: voc_ap.Objects, classes: Sequence[str]) -> dict[str, Any]:
     """PASCAL VOC figures at an intersection over union of 0.5, ready for JSON.
 
     Returns:
         `map_voc2007` and `map` (all-point), 0 to 1, and for each class its `ap_voc2007`, `ap`,
         `objects` and `detections`; None where a class has no objects.
     """
-    return summary(voc_map.evaluate(found, there, len(classes)), classes)
+    return summary(voc_ap.evaluate(found, there, len(classes)), classes)
 
 
-def summary(results: Sequence[voc_map.ClassResult], classes: Sequence[str]) -> dict[str, Any]:
+def summary(results: Sequence[voc_ap.ClassResult], classes: Sequence[str]) -> dict[str, Any]:
     """The figures of results that are there already; see `figures`."""
     return {
-        "map_voc2007": _known(voc_map.mean([result.ap_11 for result in results])),
-        "map": _known(voc_map.mean([result.ap for result in results])),
+        "map_voc2007": _known(voc_ap.mean([result.ap_11 for result in results])),
+        "map": _known(voc_ap.mean([result.ap for result in results])),
         "classes": {
             name: {
                 "ap_voc2007": _known(result.ap_11),
@@ -87,8 +87,8 @@ def _known(value: float) -> float | None:
 
 
 def coco_figures(
-    found: voc_map.Scored,
-    there: voc_map.Objects,
+    found: voc_ap.Scored,
+    there: voc_ap.Objects,
     sizes: Sequence[tuple[int, int]],
     classes: Sequence[str],
 ) -> dict[str, float] | None:
@@ -135,7 +135,7 @@ def coco_figures(
     return {name: float(value) for name, value in zip(names, evaluation.stats, strict=False)}
 
 
-def _coco_rows(table: voc_map.Objects | voc_map.Scored) -> list[dict[str, Any]]:
+def _coco_rows(table: voc_ap.Objects | voc_ap.Scored) -> list[dict[str, Any]]:
     corners = table.boxes.astype(float)
     sized = np.column_stack((corners[:, :2], corners[:, 2:] - corners[:, :2])).tolist()
     columns = zip(table.image.tolist(), table.label.tolist(), sized, strict=True)

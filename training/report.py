@@ -18,9 +18,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ssd_ros import atomic, drawing, picture_files
+from ssd_ros import atomic, drawing
 from ssd_ros.detector import Detector
-from training import batches, evaluate, plots, run_files, voc, voc_map
+from ssd_ros.io import image_files
+from training import evaluate
+from training.data import batches, voc
+from training.evaluation import plots, voc_ap
+from training.trainer import run_files
 
 SURE = 0.5  # score from which a detection is drawn and judged in the pictures: the node's default
 SHOWN = 6  # best and worst pictures each
@@ -82,7 +86,7 @@ def _judged(
     found = evaluate.detect(detector, examples)
     there = evaluate.objects(examples)
     classes = detector.classes
-    results = voc_map.evaluate(found, there, len(classes))
+    results = voc_ap.evaluate(found, there, len(classes))
     result, curves = evaluate.summary(results, classes), plots.precision_recall(results, classes)
     rows = [
         (name, row["objects"], row["detections"], _figure(row["ap_voc2007"]), _figure(row["ap"]))
@@ -145,17 +149,15 @@ def _sessions(record: Mapping[str, Any]) -> str:
 
 
 def _pictures(
-    found: voc_map.Scored,
-    there: voc_map.Objects,
+    found: voc_ap.Scored,
+    there: voc_ap.Objects,
     examples: Sequence[batches.Example],
     classes: Sequence[str],
 ) -> str:
     """The best and the worst pictures by F1 among detections that the node would publish."""
     sure = found.scores >= SURE
-    found = voc_map.Scored(
-        *(c[sure] for c in (found.image, found.label, found.boxes, found.scores))
-    )
-    verdicts = voc_map.judge(found, there, len(classes))
+    found = voc_ap.Scored(*(c[sure] for c in (found.image, found.label, found.boxes, found.scores)))
+    verdicts = voc_ap.judge(found, there, len(classes))
     missed = ~there.difficult
     missed[verdicts.target[verdicts.true]] = False
 
@@ -190,7 +192,7 @@ def _pictures(
                 f"{examples[i].item.picture.name}: {right[i]} right, {wrong[i]} wrong, "
                 f"{lost[i]} missed"
             )
-            source = _data_uri(_drawn(picture_files.read(examples[i].item.picture), boxes))
+            source = _data_uri(_drawn(image_files.read(examples[i].item.picture), boxes))
             parts.append(
                 f'<figure><img src="{source}" alt="{escape(caption)}">'
                 f"<figcaption>{escape(caption)}</figcaption></figure>"

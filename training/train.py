@@ -16,27 +16,20 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ssd_ros.backends import PRECISIONS
+from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detector
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd300 import SSD300
-from ssd_ros.model.weights import Weights, write
-from training import (
-    batch_norm,
-    batches,
-    coverage,
-    evaluate,
-    initial,
-    optimizer,
-    options,
-    run_files,
-    voc,
-)
-from training.augment import Augment
-from training.average import Average
-from training.loss import match, multibox_loss
-from training.options import Options
-from training.processes import Processes, Signals
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights.native import write
+from ssd_ros.weights.weights import Weights
+from training import evaluate
+from training.data import batches, voc
+from training.data.augment import Augment
+from training.trainer import batch_norm, box_scales, optimizer, options, pretrained, run_files
+from training.trainer.distributed import Processes, Signals
+from training.trainer.ema import Average
+from training.trainer.loss import match, multibox_loss
+from training.trainer.options import Options
 
 LOG_EVERY = 10
 
@@ -78,17 +71,17 @@ class Trainer:
             self.val_examples, _ = batches.load(items, self.classes)
         self._report_dropped()
 
-        start = initial.read(run.init) if run.init else None
+        start = pretrained.read(run.init) if run.init else None
         self.config = start.config if start else PAPER_VOC
         if not (start and start.classes):
-            self.config = coverage.with_scales(self.config, run.boxes, self.examples)
+            self.config = box_scales.with_scales(self.config, run.boxes, self.examples)
         self.model = SSD300(len(self.classes), run.width, self.config)
-        initial.quiet_heads(self.model)
+        pretrained.quiet_heads(self.model)
         if run.batch_norm:
             batch_norm.add(self.model)
         if start:
-            initial.apply(self.model, start, self.classes, initial.layers(run.init_layers))
-        self.frozen = initial.freeze(self.model, initial.layers(run.freeze))
+            pretrained.apply(self.model, start, self.classes, pretrained.layers(run.init_layers))
+        self.frozen = pretrained.freeze(self.model, pretrained.layers(run.freeze))
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.average = Average(self.model, run.ema)
         self.network: nn.Module = self.model

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 
+from ssd_ros.image import ChannelOrder, Picture
 from ssd_ros.model.config import INPUT_SIZE
-from ssd_ros.picture import ChannelOrder, Picture
 
 _IN_PLACE: dict[str, tuple[int, ChannelOrder]] = {
     "rgb8": (3, "rgb"),

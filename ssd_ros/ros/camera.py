@@ -28,9 +28,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
-from ssd_ros.arrivals import Losses, Stamps
-from ssd_ros.images import picture_from_compressed, picture_from_image
-from ssd_ros.picture import Picture
+from ssd_ros.image import Picture
+from ssd_ros.messages.images import picture_from_compressed, picture_from_image
+from ssd_ros.ros.frame_loss import Losses, Stamps
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

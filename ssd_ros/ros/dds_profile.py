@@ -15,7 +15,7 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 
 def shipped_profile() -> Path:
     """In a clone beside the package, in an installation in the package's share folder."""
-    clone = Path(__file__).resolve().parent.parent
+    clone = Path(__file__).resolve().parents[2]
     if (clone / "package.xml").exists():
         return clone / "config" / "fastdds.xml"
     return Path(get_package_share_directory("ssd_ros")) / "config" / "fastdds.xml"

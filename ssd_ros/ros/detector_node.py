@@ -20,16 +20,16 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from ssd_ros import diagnostics, parameters, process
-from ssd_ros.backends import release_memory
-from ssd_ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns
+from ssd_ros.backends.pytorch import release_memory
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
-from ssd_ros.images import BadImage, fill_image
-from ssd_ros.markers import outlines
-from ssd_ros.messages import detection_array, label_info
-from ssd_ros.model.weights import WeightsError
-from ssd_ros.picture import Picture
+from ssd_ros.image import Picture
+from ssd_ros.messages.detections import detection_array, label_info
+from ssd_ros.messages.images import BadImage, fill_image
+from ssd_ros.messages.markers import outlines
+from ssd_ros.ros import diagnostics, parameters, process
+from ssd_ros.ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns
+from ssd_ros.weights.weights import WeightsError
 
 ADAPT_EVERY = 0.2  # seconds between two looks at who publishes the pictures
 LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from ssd_ros import transport
-from ssd_ros.arrivals import Losses
-from ssd_ros.camera import Camera
 from ssd_ros.detector import Detector
+from ssd_ros.ros import dds_profile
+from ssd_ros.ros.camera import Camera
+from ssd_ros.ros.frame_loss import Losses
 
 REMEMBERED = 10.0  # seconds that a bad picture stays in a camera's line
 
@@ -113,7 +113,7 @@ class Watch:
             kind = "lossy"
             summary = (
                 f"{losses.share:.0%} of the pictures on '{camera.topic}' (one every "
-                f"{1e3 * losses.period:.0f} ms) are lost on the way: {transport.remedy()}"
+                f"{1e3 * losses.period:.0f} ms) are lost on the way: {dds_profile.remedy()}"
             )
         else:
             level, summary = DiagnosticStatus.OK, f"{counts.processed} pictures processed"

@@ -20,9 +20,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from ssd_ros import picture_files, process
-from ssd_ros.descriptors import set_bounds
-from ssd_ros.images import as_array, fill_image
+from ssd_ros.io import image_files
+from ssd_ros.messages.images import as_array, fill_image
+from ssd_ros.ros import process
+from ssd_ros.ros.descriptors import set_bounds
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"))
 
@@ -139,9 +140,9 @@ def _frames(source: str, loop: bool) -> Iterator[np.ndarray]:
     if not source:
         raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
     path = Path(source)
-    if path.is_dir() or path.suffix.lower() in picture_files.SUFFIXES:
-        files = picture_files.find([path])
-        return map(picture_files.read, itertools.cycle(files) if loop else files)
+    if path.is_dir() or path.suffix.lower() in image_files.SUFFIXES:
+        files = image_files.find([path])
+        return map(image_files.read, itertools.cycle(files) if loop else files)
     if path.suffix.lower() in VIDEO_SUFFIXES and not path.exists():
         raise FileNotFoundError(f"no such video: '{source}'")
     capture = _open(source)

@@ -8,10 +8,10 @@ from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from ssd_ros.backends import PRECISIONS
-from ssd_ros.descriptors import set_bounds
+from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.model.postprocess import Limits
-from ssd_ros.model.weights import DEMO
+from ssd_ros.ros.descriptors import set_bounds
+from ssd_ros.weights.names import DEMO
 
 TRANSPORTS = ("raw", "compressed")
 

@@ -14,7 +14,7 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
-from ssd_ros import memory
+from ssd_ros.ros import malloc
 
 
 class ProcessNode(Protocol):
@@ -43,7 +43,7 @@ def run(
     Returns:
         0, or 1 where the node could not be made of its parameters; the log says why.
     """
-    memory.keep_for_pictures()
+    malloc.keep_for_pictures()
     rclpy.init(args=arguments)
     node = None
     try:

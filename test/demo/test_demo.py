@@ -11,23 +11,22 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 pytest.importorskip("skimage", reason="needs requirements-training.txt")
 
-from ssd_ros import demo
-from ssd_ros.demo import Found, agreement
-from training import demo_camera
+from demo import __main__ as demo
+from demo.__main__ import Found, agreement
 
 HANGS = 300  # seconds until a demo that hangs fails the test
 pytestmark = pytest.mark.training
 
 
 def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ssd_ros.demo", *map(str, arguments)]
+    command = [sys.executable, "-m", "demo", *map(str, arguments)]
     environment = os.environ | {"ROS_DOMAIN_ID": str(1 + (os.getpid() + 50) % 100)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def test_the_demo_leaves_annotated_pictures_and_ends_with_precision_and_recall(tmp_path):
     camera, out = tmp_path / "camera", tmp_path / "out"
-    assert demo_camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
+    assert camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
     result = run_demo(
         "--images", camera / "frames", "--truth", camera / "truth.json", "--out", out,
         "--rate", 2, "--timeout", HANGS,

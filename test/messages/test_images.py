@@ -15,7 +15,7 @@ from ros_graph import made_picture
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from ssd_ros.images import fill_image, picture_from_compressed, picture_from_image
+from ssd_ros.messages.images import fill_image, picture_from_compressed, picture_from_image
 
 PADDING = 13
 COLOUR = (40, 120, 200)  # blue, green, red

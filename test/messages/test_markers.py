@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ssd_ros.detector import Detections
-from ssd_ros.markers import outlines
+from ssd_ros.messages.markers import outlines
 
 FOUND = Detections(
     np.array([[10, 20, 110, 220], [300, 40, 640, 480]], np.float32),

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
-from ssd_ros.model import weights
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.postprocess import Limits, postprocess
-from ssd_ros.model.ssd300 import SSD300, L2Norm
+from ssd_ros.model.ssd import SSD300, L2Norm
+from ssd_ros.weights import reader
 
 
 def smooth_picture(seed: int) -> Tensor:
@@ -93,7 +93,7 @@ def test_outputs_and_detections_equal_torchvision(theirs, seed, tmp_path):
     randomise(theirs, seed)
     file = tmp_path / "theirs.pth"
     torch.save(theirs.state_dict(), file)
-    ours = weights.read(file).model()  # refuses a tensor too many or too few
+    ours = reader.read(file).model()  # refuses a tensor too many or too few
     picture = smooth_picture(seed)
     as_torchvision = [picture[0].permute(2, 0, 1) / 255]
 

@@ -24,8 +24,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from ssd_ros.detector import network_input
-from ssd_ros.images import BadImage, picture_from_compressed, picture_from_image
-from ssd_ros.picture import Picture
+from ssd_ros.image import Picture
+from ssd_ros.messages.images import BadImage, picture_from_compressed, picture_from_image
 
 HUGE = 2**32 - 1
 ENCODINGS = """
@@ -138,7 +138,7 @@ def test_the_node_detects_in_good_pictures_among_bad_ones(graph, weights, pictur
 @pytest.mark.parametrize("transport", BROKEN)
 def test_ten_thousand_bad_messages_leave_no_memory(graph, weights, pictures, transport):
     parameters = {"weights": weights, "device": "cpu", "image_transport": transport}
-    detector = graph.start_process("ssd_ros.detector_node", parameters)
+    detector = graph.start_process("ssd_ros.ros.detector_node", parameters)
     camera = PlayedCamera(graph, compressed=transport == "compressed")
     chance = random.Random(1)
     camera.detect(pictures[0])

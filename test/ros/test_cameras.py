@@ -18,7 +18,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import PlayedCamera, Services, stamp_of, wait_for
 from sensor_msgs.msg import Image
 
-from ssd_ros.camera import Camera, matching_reliability, output_namespaces
+from ssd_ros.ros.camera import Camera, matching_reliability, output_namespaces
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 

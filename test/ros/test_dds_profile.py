@@ -16,7 +16,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from ros_graph import ROOT, PlayedCamera
 from std_msgs.msg import Header
 
-from ssd_ros.transport import PROFILE_VARIABLES
+from ssd_ros.ros.dds_profile import PROFILE_VARIABLES
 
 UDP_BUFFER = Path("/proc/sys/net/core/rmem_default")
 
@@ -82,6 +82,6 @@ def test_lost_pictures_are_reported_with_their_share_and_the_remedy(
 def test_without_the_profile_the_node_finds_out_that_pictures_are_lost(graph, weights, monkeypatch):
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    graph.start_process("ssd_ros.detector_node", {"weights": weights, "device": "cpu"})
+    graph.start_process("ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu"})
     graph.start_command([sys.executable, "-c", SENDER, graph.name("image_raw")], cwd=ROOT)
     graph.wait_for_log("are lost on the way")

@@ -31,10 +31,11 @@ from ros_graph import (
 from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo
 
-from ssd_ros import detect, detector_node
-from ssd_ros.camera import LATCHED
+from ssd_ros import detect
 from ssd_ros.drawing import annotate
-from ssd_ros.model.ssd300 import SSD300
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.ros import detector_node
+from ssd_ros.ros.camera import LATCHED
 
 THRESHOLD = 0.5
 
@@ -331,7 +332,9 @@ def test_a_weights_file_that_is_overwritten_in_place_does_no_harm(
 ):
     file = tmp_path / "mine.safetensors"
     shutil.copy(parameters["weights"], file)
-    detector = graph.start_process("ssd_ros.detector_node", {**parameters, "weights": str(file)})
+    detector = graph.start_process(
+        "ssd_ros.ros.detector_node", {**parameters, "weights": str(file)}
+    )
     camera = PlayedCamera(graph)
     before = camera.detect(pictures[0])
     file.write_bytes(b"")
@@ -419,7 +422,7 @@ def test_weights_and_their_classes_are_set_together(running, pictures, other_wei
 
 
 def test_a_parameter_of_the_wrong_type_at_start_is_named_without_a_traceback(graph):
-    detector = graph.start_process("ssd_ros.detector_node", {"score_threshold": 1})
+    detector = graph.start_process("ssd_ros.ros.detector_node", {"score_threshold": 1})
     assert detector.exit_code() == 1, detector.log
     assert "score_threshold" in detector.log
     assert "Traceback" not in detector.log

@@ -25,7 +25,9 @@ def resident(process: Process) -> int:
 def test_fifty_swaps_between_two_models_never_mix_and_leave_no_memory(
     graph, weights, other_weights, pictures, tmp_path
 ):
-    detector = graph.start_process("ssd_ros.detector_node", {"weights": weights, "device": "cpu"})
+    detector = graph.start_process(
+        "ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu"}
+    )
     camera, node = PlayedCamera(graph), Services(graph)
     camera.detect(pictures[0])
     camera.stream(pictures[0])
@@ -56,12 +58,12 @@ def test_ten_minutes_of_four_cameras_leave_no_memory(graph, weights, picture_fol
     cameras = [f"camera{i}" for i in range(4)]
     topics = [graph.name(f"{camera}/image_raw") for camera in cameras]
     detector = graph.start_process(
-        "ssd_ros.detector_node", {"weights": weights, "device": "cpu", "image_topics": topics}
+        "ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu", "image_topics": topics}
     )
     heard = [graph.hear(Detection2DArray, f"{camera}/detections") for camera in cameras]
     for camera in cameras:
         graph.start_process(
-            "ssd_ros.image_source_node",
+            "ssd_ros.ros.image_source_node",
             {"source": str(picture_folder), "rate": 30.0},
             namespace=graph.name(camera),
         )
@@ -83,7 +85,7 @@ def test_ten_minutes_of_four_cameras_leave_no_memory(graph, weights, picture_fol
 
 def test_a_hundred_rounds_of_the_lifecycle_under_load_leave_no_memory(graph, weights, pictures):
     detector = graph.start_process(
-        "ssd_ros.detector_node", {"weights": weights, "device": "cpu", "autostart": False}
+        "ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu", "autostart": False}
     )
     camera, node = PlayedCamera(graph), Services(graph)
     camera.stream(pictures[2])

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from ssd_ros.arrivals import Stamps
+from ssd_ros.ros.frame_loss import Stamps
 
 
 def losses_of(seconds):

@@ -15,10 +15,10 @@ from rclpy.parameter import Parameter
 from ros_graph import ROOT, made_picture, stamp_of, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
-from ssd_ros.image_source_node import ImageSource
-from ssd_ros.images import picture_from_compressed, picture_from_image
+from ssd_ros.messages.images import picture_from_compressed, picture_from_image
+from ssd_ros.ros.image_source_node import ImageSource
 
-MODULE = "ssd_ros.image_source_node"
+MODULE = "ssd_ros.ros.image_source_node"
 
 
 def once(source, **others):
@@ -128,7 +128,7 @@ def test_the_error_of_a_source_names_what_was_given(rclpy_started, parameters, n
 
 
 def test_a_camera_made_of_files_needs_no_pytorch():
-    loaded = "import sys, ssd_ros.image_source_node; print('torch' in sys.modules)"
+    loaded = "import sys, ssd_ros.ros.image_source_node; print('torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -11,14 +11,16 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 
 from ros_graph import Graph, PlayedCamera, boxes_in, names_in, scores_in
 
-from ssd_ros import picture_files
 from ssd_ros.detector import Detector
-from training import batches, demo_set, evaluate, voc, voc_map
+from ssd_ros.io import image_files
+from training import compose, evaluate
+from training.data import batches, voc
+from training.evaluation import voc_ap
 
 
 def published(
     graph: Graph, weights: str, examples: Sequence[batches.Example], classes: Sequence[str]
-) -> voc_map.Scored:
+) -> voc_ap.Scored:
     """What a running node answers to the pictures of a data set; picture i is examples[i]."""
     limits = evaluate.LIMITS
     graph.start_detector(
@@ -34,12 +36,12 @@ def published(
     camera = PlayedCamera(graph)
     image, label, boxes, scores = [], [], [], []
     for i, example in enumerate(examples):
-        answer = camera.detect(picture_files.read(example.item.picture))
+        answer = camera.detect(image_files.read(example.item.picture))
         label += [classes.index(name) for name in names_in(answer)]
         image += [i] * len(answer.detections)
         boxes.append(boxes_in(answer))
         scores += scores_in(answer)
-    return voc_map.Scored(
+    return voc_ap.Scored(
         np.array(image, int), np.array(label, int), np.concatenate(boxes), np.array(scores)
     )
 
@@ -58,7 +60,7 @@ def map_of_both(
 
 def test_evaluation_and_the_running_node_agree(graph, tmp_path):
     arguments = [str(tmp_path / "set"), "--pictures", "1", "--held-out", "24", "--seed", "77"]
-    assert demo_set.main(arguments) == 0
+    assert compose.main(arguments) == 0
     evaluated, heard = map_of_both(graph, "demo", tmp_path / "set", "test")
     assert evaluated["map_voc2007"] > 0.6
     for key in ("map_voc2007", "map"):

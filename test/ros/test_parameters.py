@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 from rcl_interfaces.srv import DescribeParameters
 from ros_graph import ROOT, wait_for
 
-from ssd_ros.parameters import PARAMETERS, check, chosen_classes, limits
+from ssd_ros.ros.parameters import PARAMETERS, check, chosen_classes, limits
 
 DEFAULTS = {name: row.default for name, row in PARAMETERS.items()}
 

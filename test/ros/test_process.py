@@ -33,7 +33,7 @@ long = pytest.mark.endurance
 def test_a_signal_ends_the_node_from_every_state(graph, weights, pictures, state, number):
     autostart = state not in ("unconfigured", "inactive")
     parameters = {"weights": weights, "device": "cpu", "autostart": autostart}
-    detector = graph.start_process("ssd_ros.detector_node", parameters)
+    detector = graph.start_process("ssd_ros.ros.detector_node", parameters)
     camera, node = PlayedCamera(graph), Services(graph)
     camera.stream(pictures[2], rate=100)
     if state == "loading":
@@ -75,7 +75,7 @@ def test_a_camera_that_was_killed_is_heard_again_once_it_is_restarted(
         f"qos_overrides.{topic}.publisher.reliability": reliability,
     }
     for _ in range(2):
-        source = graph.start_process("ssd_ros.image_source_node", parameters)
+        source = graph.start_process("ssd_ros.ros.image_source_node", parameters)
         heard = len(detections)
         wait_for(lambda n=heard: len(detections) > n, "a detection")
         source.send(signal.SIGKILL)

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from voc_made import COLOURS, make_set
+from made_dataset import COLOURS, make_set
 
-from ssd_ros import picture_files
 from ssd_ros.detector import network_input
-from ssd_ros.picture import Picture
-from training import batches, voc
-from training.augment import Augment
+from ssd_ros.image import Picture
+from ssd_ros.io import image_files
+from training.data import batches, voc
+from training.data.augment import Augment
 
 FILL = (123, 117, 104)
 
@@ -41,7 +41,7 @@ def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(exa
     draws = batches.Draws(examples, Augment("none", FILL), seed=0)
     for draw in range(4):
         pixels, _, _, name = draws[draw]
-        expected = network_input([Picture(picture_files.read(Path(name)))])[0]
+        expected = network_input([Picture(image_files.read(Path(name)))])[0]
         assert np.array_equal(pixels.numpy(), expected)
 
 
@@ -178,5 +178,5 @@ def test_collate_pads_pictures_with_fewer_objects():
 
 
 def test_opencv_reads_pictures_as_the_detector_does(examples):
-    pixels = picture_files.read(examples[0].item.picture)
+    pixels = image_files.read(examples[0].item.picture)
     assert np.array_equal(pixels, cv2.imread(str(examples[0].item.picture)))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
-from training.batches import Example
-from training.coverage import coverage, with_scales
-from training.voc import Item
+from training.data.batches import Example
+from training.data.voc import Item
+from training.trainer.box_scales import coverage, with_scales
 
 
 def squares(side, count=20, size=(300, 300)):

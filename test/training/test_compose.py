@@ -9,12 +9,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from ssd_ros import picture_files
 from ssd_ros.detector import Detector
-from ssd_ros.picture import Picture
-from training import batches, demo_set, voc
-from training.compose import CutOut, compose
-from training.voc_check import check
+from ssd_ros.image import Picture
+from ssd_ros.io import image_files
+from training.compose import main
+from training.composition.compose import CutOut, compose
+from training.data import batches, voc
+from training.data.voc_check import check
 
 SIZE = (200, 150)
 
@@ -84,7 +85,7 @@ def own(tmp_path) -> Path:
 def make(own, out, *more):
     arguments = ["--pictures", "6", "--held-out", "3", "--size", "160x120", "--workers", "1"]
     folders = ["--cutouts", str(own / "cutouts"), "--backgrounds", str(own / "backgrounds")]
-    return demo_set.main([str(out), *arguments, *folders, *more])
+    return main([str(out), *arguments, *folders, *more])
 
 
 def test_a_user_s_cutouts_become_a_sound_voc_data_set(own):
@@ -117,26 +118,26 @@ def test_a_cutout_without_transparency_is_refused_by_name(own, capsys):
 
 def test_the_demo_s_cutouts_are_whole_objects():
     pytest.importorskip("skimage")
-    from training import demo_photographs
+    from demo import photographs
 
-    found = dict(demo_photographs.cutouts())
+    found = dict(photographs.cutouts())
     assert set(found) == {"cat", "cup", "motorbike", "person", "rocket"}
-    for outline in demo_photographs.OUTLINES:
+    for outline in photographs.OUTLINES:
         alpha = found[outline.name][..., 3] > 127
         drawn = cv2.contourArea(outline.polygon)
         assert 0.85 < alpha.sum() / drawn < 1.15, outline.name
         sides = np.ptp(outline.polygon, axis=0)
         assert np.abs(np.array(alpha.shape[::-1]) - sides).max() < 12, outline.name
-    assert all(min(part.shape[:2]) > 30 for part in demo_photographs.backgrounds())
+    assert all(min(part.shape[:2]) > 30 for part in photographs.backgrounds())
 
 
 def test_the_demo_s_weights_find_each_object_in_the_photograph_that_it_was_cut_out_of():
     pytest.importorskip("skimage")
-    from training import demo_photographs
+    from demo import photographs
 
     detector = Detector("demo", "cpu")
-    for outline in demo_photographs.OUTLINES:
-        photograph = picture_files.read(demo_photographs.folder() / outline.photograph)
+    for outline in photographs.OUTLINES:
+        photograph = image_files.read(photographs.folder() / outline.photograph)
         found = detector([Picture(photograph)])[0]
         same = found.labels == detector.classes.index(outline.name)
         there = np.concatenate((outline.polygon.min(axis=0), outline.polygon.max(axis=0)))

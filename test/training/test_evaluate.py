@@ -6,13 +6,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from voc_made import make_set
+from made_dataset import make_set
 
 from ssd_ros.detector import Detections
-from ssd_ros.model import weights
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd300 import SSD300
-from training import batches, evaluate, voc, voc_map
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights.native import write
+from ssd_ros.weights.weights import Weights
+from training import evaluate
+from training.data import batches, voc
+from training.evaluation import voc_ap
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +76,9 @@ def test_coco_s_precision_at_one_half_is_near_voc_s_all_point_one():
     corner = rng.uniform(0, 60, (400, 2))
     boxes = np.concatenate((corner, corner + rng.uniform(8, 30, (400, 2))), axis=1)
     image, label = np.repeat(np.arange(100), 4), rng.integers(0, 2, 400)
-    there = voc_map.Objects(image, label, boxes, rng.random(400) < 0.1)
+    there = voc_ap.Objects(image, label, boxes, rng.random(400) < 0.1)
     near = boxes + rng.normal(0, 2.5, boxes.shape)
-    found = voc_map.Scored(image, label, near, rng.random(400))
+    found = voc_ap.Scored(image, label, near, rng.random(400))
     coco = evaluate.coco_figures(found, there, [(100, 100)] * 100, ["a", "b"])
     result = evaluate.figures(found, there, ["a", "b"])
     assert coco["map_50"] == pytest.approx(result["map"], abs=0.02)
@@ -85,7 +88,7 @@ def test_the_command_writes_its_figures(root, tmp_path, capsys):
     torch.manual_seed(0)
     state = dict(SSD300(2, 0.0625).state_dict())
     file = tmp_path / "weights.safetensors"
-    weights.write(file, weights.Weights(state, ("disc", "square"), PAPER_VOC, 0.0625))
+    write(file, Weights(state, ("disc", "square"), PAPER_VOC, 0.0625))
     target = tmp_path / "figures.json"
     arguments = [str(file), "--data", str(root), "--device", "cpu", "--json", str(target)]
     assert evaluate.main(arguments) == 0
@@ -100,6 +103,6 @@ def test_the_command_writes_its_figures(root, tmp_path, capsys):
 def test_weights_of_other_classes_are_refused(root, tmp_path, capsys):
     state = dict(SSD300(1, 0.0625).state_dict())
     file = tmp_path / "weights.safetensors"
-    weights.write(file, weights.Weights(state, ("disc",), PAPER_VOC, 0.0625))
+    write(file, Weights(state, ("disc",), PAPER_VOC, 0.0625))
     assert evaluate.main([str(file), "--data", str(root), "--device", "cpu"]) == 1
     assert "has the class 'square', expected one of disc" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from torchvision.ops import box_convert, box_iou
 
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes, encode
-from training.loss import match, multibox_loss
+from training.trainer.loss import match, multibox_loss
 
 DEFAULTS = default_boxes(PAPER_VOC)
 CORNERS = box_convert(DEFAULTS, "cxcywh", "xyxy")

@@ -16,14 +16,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from made_dataset import make_set
 from safetensors.torch import load_file
-from voc_made import make_set
 
-from ssd_ros.model import weights
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd300 import SSD300
-from training import batch_norm, evaluate, initial, optimizer, options, report, run_files, train
-from training.average import Average
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights import reader
+from training import evaluate, report, train
+from training.trainer import batch_norm, optimizer, options, pretrained, run_files
+from training.trainer.ema import Average
 
 pytestmark = pytest.mark.training
 HANGS = 300  # seconds until a process that does not end fails the test
@@ -131,7 +132,7 @@ def test_sigkills_while_a_run_writes_its_files_lose_nothing(root, undisturbed, t
     for owner, name, call in [
         ("os", "fsync", 2),  # a file is half written
         ("os", "replace", 3),  # a file is whole, but has no name yet
-        ("training.run_files:Metrics", "add", 1),
+        ("training.trainer.run_files:Metrics", "add", 1),
     ]:
         arguments = command(root, out, "--resume")[3:]
         process = start([sys.executable, "-c", KILLED_AT, owner, name, str(call), *arguments])
@@ -275,7 +276,7 @@ def test_the_loss_falls_and_the_best_weights_are_kept(trained):
     assert losses[1] < losses[0] / 1.5
     maps = {row["iteration"]: row["map_voc2007"] for row in rows if "map_voc2007" in row}
     assert list(maps) == [10, 20]
-    best = weights.read(trained / "best.safetensors")
+    best = reader.read(trained / "best.safetensors")
     assert best.training["map_voc2007"] == max(maps.values())
     assert best.training["iterations"] in maps
     assert best.classes == ("disc", "square")
@@ -288,7 +289,7 @@ def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_
     given = ["--data", str(root), "--sets", "trainval", "--device", "cpu", "--json", str(target)]
     assert evaluate.main([str(file), *given]) == 0
     result = json.loads(target.read_text())
-    noted = weights.read(file).training
+    noted = reader.read(file).training
     # Noted before the tensors were rounded to half precision.
     assert result["map_voc2007"] == pytest.approx(noted["map_voc2007"], abs=0.02)
     assert result["map_voc2007"] > 0
@@ -298,7 +299,7 @@ def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_
 def test_the_report_shows_the_run_and_needs_no_network(root, trained, tmp_path, capsys):
     assert report.main([str(trained), "--device", "cpu", "--out", str(tmp_path / "r.html")]) == 0
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    result = weights.read(trained / "best.safetensors").training["map_voc2007"]
+    result = reader.read(trained / "best.safetensors").training["map_voc2007"]
     shown = float(re.search(r"mAP \(VOC2007\) ([\d.]+)<", text)[1])
     assert shown == pytest.approx(result, abs=0.02)  # noted before rounding to half precision
     assert text.count("<svg") == 5
@@ -327,9 +328,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_pictures(root, tmp_pat
     broken = SSD300(2, 0.0625)
     with torch.no_grad():
         broken.conv3[0].weight.fill_(float("inf"))
-    source = initial.Start(dict(broken.state_dict()), PAPER_VOC, None)
+    source = pretrained.Start(dict(broken.state_dict()), PAPER_VOC, None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(initial, "read", lambda _: source)
+        patch.setattr(pretrained, "read", lambda _: source)
         assert run(root, tmp_path / "run", "--init", "broken") == 1
     message = capsys.readouterr().err
     assert "iteration 0: the loss is not finite" in message
@@ -354,7 +355,7 @@ def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--accumulate", "3"], "--accumulate 3 must divide --batch 4"),
         (["--classes", "disc"], "has the class 'square'"),
-        ([*init, "--freeze", ",".join(initial.LAYERS)], "--freeze leaves nothing to train"),
+        ([*init, "--freeze", ",".join(pretrained.LAYERS)], "--freeze leaves nothing to train"),
     ]:
         assert run(root, tmp_path / "run", *arguments) == 1
         assert message in capsys.readouterr().err
@@ -393,27 +394,27 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     generator = torch.Generator().manual_seed(0)
     features = {f"features.{k}": torch.randn(s, generator=generator) for k, s in shapes.items()}
     save_file(features, tmp_path / "vgg.safetensors")
-    start = initial.read(str(tmp_path / "vgg.safetensors"))
-    assert start.config.mean == initial.IMAGENET_MEAN
+    start = pretrained.read(str(tmp_path / "vgg.safetensors"))
+    assert start.config.mean == pretrained.IMAGENET_MEAN
     assert start.config.scales == PAPER_VOC.scales
     model = SSD300(3)
-    assert initial.apply(model, start, ["a", "b", "c"]) == 26
+    assert pretrained.apply(model, start, ["a", "b", "c"]) == 26
     assert torch.equal(model.conv5[4].weight, features["features.28.weight"])
     assert torch.equal(model.conv1[0].bias, features["features.0.bias"])
     with pytest.raises(ValueError, match=r"is --width 0\.5 the width of that file"):
-        initial.apply(SSD300(3, 0.5), start, ["a", "b", "c"])
+        pretrained.apply(SSD300(3, 0.5), start, ["a", "b", "c"])
 
 
 def test_only_chosen_layers_are_taken_over():
     torch.manual_seed(0)
     other, model = SSD300(2, 0.125), SSD300(3, 0.125)
-    start = initial.Start(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
+    start = pretrained.Start(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
     before = model.conv3[0].weight.clone()
-    initial.apply(model, start, ["a", "b", "c"], ["conv1", "conv2"])
+    pretrained.apply(model, start, ["a", "b", "c"], ["conv1", "conv2"])
     assert torch.equal(model.conv2[2].weight, other.conv2[2].weight)
     assert torch.equal(model.conv3[0].weight, before)
     # Scores of other classes mean other things; everything else fits.
-    initial.apply(model, start, ["a", "b", "c"])
+    pretrained.apply(model, start, ["a", "b", "c"])
     assert torch.equal(model.offsets[0].weight, other.offsets[0].weight)
 
 

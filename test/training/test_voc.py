@@ -6,11 +6,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from voc_made import make_set
+from made_dataset import make_set
 
-from training import voc
-from training.voc import VOCError
-from training.voc_check import check
+from ssd_ros.model import class_names
+from training.data import voc
+from training.data.voc import VOCError
+from training.data.voc_check import check
+from training.voc import main
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
 <xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
@@ -109,7 +111,7 @@ def test_classes_are_found_in_voc_s_order_for_voc_and_sorted_else(tmp_path):
 
     assert classes("screw", "bolt", "screw") == ("bolt", "screw")
     assert classes("sofa", "bicycle") == ("bicycle", "sofa")
-    assert classes(*voc.labels.VOC[5:]) == tuple(voc.labels.VOC)
+    assert classes(*class_names.VOC[5:]) == tuple(class_names.VOC)
 
 
 # --- check -------------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ def plant(root, text, picture_id="0002"):
 
 
 def test_a_sound_set_has_no_defects(root, capsys):
-    assert voc.main(["check", str(root)]) == 0
+    assert main(["check", str(root)]) == 0
     assert "8 pictures; objects: disc 8, square 8\nno defects" in capsys.readouterr().out
 
 
@@ -159,7 +161,7 @@ def test_a_planted_defect_is_found(root, kind):
 
 def test_the_report_names_file_object_and_numbers(root, capsys):
     plant(root, xml(("square", (1, 1, 9, 9), 0), ("disc", (9, 1, 9, 9), 0)))
-    assert voc.main(["check", str(root)]) == 1
+    assert main(["check", str(root)]) == 1
     out = capsys.readouterr().out
     assert "0002.xml: zero size: object 2 (disc), xmin 9, ymin 1, xmax 9, ymax 9" in out
     assert "1 defects: zero size 1" in out
@@ -171,5 +173,5 @@ def test_two_pictures_of_one_name_are_a_defect(root):
 
 
 def test_a_folder_that_is_no_data_set_is_an_error(tmp_path, capsys):
-    assert voc.main(["check", str(tmp_path)]) == 2
+    assert main(["check", str(tmp_path)]) == 2
     assert "no Annotations/" in capsys.readouterr().err

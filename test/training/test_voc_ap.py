@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from training.voc_map import Objects, Scored, evaluate, mean
+from training.evaluation.voc_ap import Objects, Scored, evaluate, mean
 
 BOX, SHIFTED, FAR = (0, 0, 10, 10), (2, 0, 12, 10), (50, 50, 60, 60)  # IoU of the first two: 2/3
 
@@ -171,7 +171,7 @@ def by_the_book(found, there, label, threshold=0.5):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_devkit_s_procedure_on_random_sets(seed, monkeypatch):
-    monkeypatch.setattr("training.voc_map._MAX_PAIRS", 100)  # pairs in parts
+    monkeypatch.setattr("training.evaluation.voc_ap._MAX_PAIRS", 100)  # pairs in parts
     there, found = random_set(np.random.default_rng(seed), 30, 6, 3, 20)
     for label, result in enumerate(evaluate(found, there, 3)):
         assert (result.ap_11, result.ap) == pytest.approx(by_the_book(found, there, label))

@@ -12,10 +12,13 @@ import safetensors.torch
 import torch
 from torchvision.models.detection import ssd300_vgg16
 
-from ssd_ros.model import labels
+from ssd_ros.model import class_names
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
-from ssd_ros.model.ssd300 import SSD300
-from ssd_ros.model.weights import FORMAT, Weights, WeightsError, main, read, write
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights.__main__ import main
+from ssd_ros.weights.native import FORMAT, write
+from ssd_ros.weights.reader import read
+from ssd_ros.weights.weights import Weights, WeightsError
 
 CLASSES = ("cup", "kátya", "rocket engine")
 
@@ -72,8 +75,8 @@ def test_torchvision_weights_get_names_and_torchvisions_numbers(torchvision_file
 def test_torchvisions_own_outputs_have_known_names(tmp_path):
     model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=21)
     torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "voc.pth")
-    assert read(tmp_path / "voc.pth").classes == tuple(labels.VOC)
-    assert len(set(labels.COCO)) == len(labels.COCO) == 90
+    assert read(tmp_path / "voc.pth").classes == tuple(class_names.VOC)
+    assert len(set(class_names.COCO)) == len(class_names.COCO) == 90
 
 
 def test_class_names_must_be_as_many_as_the_network_has(torchvision_file):
@@ -220,7 +223,7 @@ def test_convert_and_info_tell_what_a_file_is(torchvision_file, tmp_path, capsys
 
 
 def test_a_refusal_on_the_command_line_is_one_line_and_exit_code_1(tmp_path):
-    command = [sys.executable, "-m", "ssd_ros.model.weights", "info", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "ssd_ros.weights", "info", str(tmp_path / "none")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("error: weights file")

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ssd_ros import picture_files
-from training.augment import Augment
-from training.voc import Annotation, Item, VOCError, find_classes, read_annotation, usable
+from ssd_ros.io import image_files
+from training.data.augment import Augment
+from training.data.voc import Annotation, Item, VOCError, find_classes, read_annotation, usable
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def dropped_boxes(examples: Sequence[Example]) -> Counter[str]:
 
 def sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
     """Width and height of each picture, as stated, or else from the picture."""
-    return [e.size or picture_files.read(e.item.picture).shape[1::-1] for e in examples]
+    return [e.size or image_files.read(e.item.picture).shape[1::-1] for e in examples]
 
 
 class Draws(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
@@ -126,7 +126,7 @@ class Draws(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
 
     Args:
         examples: the data set; each epoch takes every one once, in an order of its own.
-        augment: see `training.augment`.
+        augment: see `training.data.augment`.
         seed: of the order and of the augmentation.
     """
 
@@ -138,7 +138,7 @@ class Draws(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
 
     def __getitem__(self, draw: int) -> tuple[Tensor, Tensor, Tensor, str]:
         example = self._examples[self._index(draw)]
-        picture = cv2.cvtColor(picture_files.read(example.item.picture), cv2.COLOR_BGR2RGB)
+        picture = cv2.cvtColor(image_files.read(example.item.picture), cv2.COLOR_BGR2RGB)
         boxes, good = usable(example.boxes, (picture.shape[1], picture.shape[0]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mix(self._seed, draw))

@@ -1,25 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PASCAL VOC data sets: annotations, image sets, classes.
-
-python -m training.voc check DIR        report every defect by file and object
-python -m training.voc download DIR     fetch PASCAL VOC 2007 or 2012
-"""
+"""PASCAL VOC data sets: annotations, image sets, classes."""
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from ssd_ros import picture_files
-from ssd_ros.model import labels
+from ssd_ros.io import image_files
+from ssd_ros.model import class_names
 
 
 class VOCError(ValueError):
@@ -148,7 +141,7 @@ def find_items(root: Path, image_sets: str) -> list[Item]:
         pictures = {
             path.stem: path
             for path in sorted((folder / "JPEGImages").iterdir(), reverse=True)
-            if path.suffix.lower() in picture_files.SUFFIXES
+            if path.suffix.lower() in image_files.SUFFIXES
         }
         for picture_id in read_image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
             if picture_id not in pictures:
@@ -199,58 +192,9 @@ def _locate(root: Path, name: str) -> tuple[Path, str]:
 def find_classes(annotations: Iterable[Annotation]) -> tuple[str, ...]:
     """Names of all classes: in VOC's order for VOC, else sorted."""
     names = {name for annotation in annotations for name in annotation.names}
-    if names and names <= set(labels.VOC):
+    if names and names <= set(class_names.VOC):
         # All twenty where half are seen: a small set with a cat and a dog gets two outputs.
-        if len(names) > len(labels.VOC) // 2:
-            return tuple(labels.VOC)
-        return tuple(name for name in labels.VOC if name in names)
+        if len(names) > len(class_names.VOC) // 2:
+            return tuple(class_names.VOC)
+        return tuple(name for name in class_names.VOC if name in names)
     return tuple(sorted(names))
-
-
-def download(root: Path, year: str) -> None:
-    """Fetches PASCAL VOC through torchvision into root/VOCdevkit; complete archives are kept."""
-    from torchvision.datasets import VOCDetection
-
-    for image_set in ("trainval", "test") if year == "2007" else ("trainval",):
-        VOCDetection(str(root), year=year, image_set=image_set, download=True)
-
-
-# --- command line -------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    from training import voc_check
-
-    parser = argparse.ArgumentParser(prog="python -m training.voc", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="report every defect by file and object")
-    check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
-    check.add_argument("--classes", nargs="+", metavar="NAME", help="the only ones expected")
-    fetch = commands.add_parser("download", help="fetch PASCAL VOC")
-    fetch.add_argument("root", type=Path, help="folder for VOCdevkit/")
-    fetch.add_argument("--year", default="2007", choices=("2007", "2012"))
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "download":
-            download(options.root, options.year)
-            return 0
-        report = voc_check.check(options.root, options.classes)
-    except (VOCError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for defect in report.defects:
-        print(defect)
-    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
-    print(f"{report.pictures} pictures; objects: {counts or 'none'}")
-    kinds = Counter(defect.kind for defect in report.defects)
-    print(
-        f"{len(report.defects)} defects: "
-        + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
-        if kinds
-        else "no defects"
-    )
-    return 1 if report.defects else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

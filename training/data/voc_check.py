@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ssd_ros import picture_files
-from training.voc import Annotation, VOCError, read_annotation, read_image_set
+from ssd_ros.io import image_files
+from training.data.voc import Annotation, VOCError, read_annotation, read_image_set
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
     defects = []
     image_folder = folder / "JPEGImages"
     for path in sorted(image_folder.iterdir()) if image_folder.is_dir() else ():
-        if path.suffix.lower() not in picture_files.SUFFIXES:
+        if path.suffix.lower() not in image_files.SUFFIXES:
             continue
         if path.stem in pictures:
             defects.append(
@@ -92,7 +92,7 @@ def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
         size = annotation.size
         if picture is not None:
             try:
-                pixels = picture_files.read(picture)
+                pixels = image_files.read(picture)
             except ValueError as error:
                 defects.append(Defect(picture, "unreadable picture", str(error)))
             else:

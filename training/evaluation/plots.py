@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssd_ros.drawing import class_colour
-from training.voc_map import ClassResult
+from training.evaluation.voc_ap import ClassResult
 
 _STYLE: Any = {  # letters stay text: smaller, and found by the browser's search
     "svg.fonttype": "none",

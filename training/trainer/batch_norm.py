@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ssd_ros.model.ssd300 import SSD300
+from ssd_ros.model.ssd import SSD300
 
 _HEADS = ("scores", "offsets")
 

@@ -13,8 +13,8 @@ from torchvision.ops import box_convert, box_iou
 
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
-from training import batches
-from training.voc import usable
+from training.data import batches
+from training.data.voc import usable
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
 SCALES = {"voc": PAPER_VOC.scales, "coco": TORCHVISION.scales}

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 import torch
 import torch.distributed as dist
 
-from ssd_ros.backends import choose_device
+from ssd_ros.backends.pytorch import choose_device
 
 
 class Processes:

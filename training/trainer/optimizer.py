@@ -8,9 +8,9 @@ import math
 import torch
 from torch import nn
 
-from ssd_ros.backends import PRECISIONS
-from ssd_ros.model.ssd300 import SSD300
-from training.options import Options
+from ssd_ros.backends.pytorch import PRECISIONS
+from ssd_ros.model.ssd import SSD300
+from training.trainer.options import Options
 
 
 def make(model: SSD300, run: Options) -> torch.optim.Optimizer:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ssd_ros.backends import PRECISIONS
-from training.augment import CHOICES
+from ssd_ros.backends.pytorch import PRECISIONS
+from training.data.augment import CHOICES
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:

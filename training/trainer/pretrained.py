@@ -9,10 +9,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ssd_ros.model import weights as weights_files
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
-from ssd_ros.model.ssd300 import SSD300
-from ssd_ros.model.weights import WeightsError
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.weights import reader
+from ssd_ros.weights.weights import WeightsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -48,7 +48,7 @@ def read(source: str) -> Start:
 
     Args:
         source: `vgg16` (torchvision's ImageNet weights, downloaded), a file of VGG16 features with
-            torchvision's keys, or any weights file that `ssd_ros.model.weights` reads.
+            torchvision's keys, or any weights file that `ssd_ros.weights.weights` reads.
 
     Raises:
         WeightsError: the file cannot be used.
@@ -59,7 +59,7 @@ def read(source: str) -> Start:
         found = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         return _from_vgg16(dict(found))
     path = Path(source)
-    found = weights_files.load_tensors(path)
+    found = reader.load_tensors(path)
     if "features.0.weight" in found:
         try:
             return _from_vgg16(found)
@@ -67,7 +67,7 @@ def read(source: str) -> Start:
             raise WeightsError(
                 f"weights file '{path}': is of VGG16 features, but lacks {error}"
             ) from None
-    weights = weights_files.read(path)
+    weights = reader.read(path)
     tensors = {key: tensor.float() for key, tensor in weights.tensors.items()}
     return Start(tensors, weights.config, weights.classes)
 

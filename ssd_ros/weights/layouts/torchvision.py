@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from ssd_ros.model import labels
+from ssd_ros.model import class_names
 from ssd_ros.model.config import TORCHVISION
 
 _LAYERS = {
@@ -53,11 +53,11 @@ def from_torchvision(
     """
     outputs = found[_KEYS["scores.0.bias"]].numel() // TORCHVISION.boxes_per_cell[0]
     if classes is None:
-        classes = {21: labels.VOC, 91: labels.COCO}.get(outputs)
+        classes = {21: class_names.VOC, 91: class_names.COCO}.get(outputs)
     if classes is None:
         raise ValueError(
             f"has {outputs - 1} classes and no names for them; convert it: python -m "
-            "ssd_ros.model.weights convert SRC DST --classes NAME NAME …"
+            "ssd_ros.weights.weights convert SRC DST --classes NAME NAME …"
         )
     if len(classes) != outputs - 1:
         raise ValueError(

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inspects and converts weights files: `python -m ssd_ros.weights --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssd_ros.model.default_boxes import default_boxes
+from ssd_ros.weights.native import write
+from ssd_ros.weights.reader import read
+from ssd_ros.weights.weights import Weights, WeightsError
+
+
+def describe(weights: Weights) -> str:
+    """What a weights file is, in lines for people."""
+    config = weights.config
+    count = sum(tensor.numel() for tensor in weights.tensors.values())
+    dtypes = sorted({str(tensor.dtype).split(".")[-1] for tensor in weights.tensors.values()})
+    boxes = len(default_boxes(config))
+    lines = {
+        "network": f"SSD300, width {weights.width:g}, {count / 1e6:.1f} M parameters",
+        "stored as": ", ".join(dtypes),
+        "classes": f"{len(weights.classes)}: {', '.join(weights.classes)}",
+        "default boxes": f"{boxes}, scales {', '.join(f'{s:g}' for s in config.scales)}"
+        + (", clipped" if config.clip else ""),
+        "mean (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.mean),
+        "std (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.std),
+        "training": json.dumps(dict(weights.training), ensure_ascii=False)
+        if weights.training
+        else "not recorded",
+    }
+    return "\n".join(f"{name + ':':15}{value}" for name, value in lines.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ssd_ros.model.weights", description="Inspect and convert weights files."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    info = commands.add_parser("info", help="print what a weights file is")
+    info.add_argument("file", type=Path, help="native .safetensors, or torchvision's .pth")
+    info.add_argument("--classes", nargs="+", metavar="NAME", help="names for a file without any")
+    convert = commands.add_parser(
+        "convert", help="make a native file from a torchvision ssd300_vgg16 state dict"
+    )
+    convert.add_argument("source", type=Path, help="state dict as torch.save writes it")
+    convert.add_argument("target", type=Path, help="native file to write (.safetensors)")
+    convert.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="class names in the network's order, without the background; not needed for "
+        "torchvision's own 21 (VOC) and 91 (COCO) outputs",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "info":
+            print(f"{options.file}\n{describe(read(options.file, options.classes))}")
+        else:
+            weights = read(options.source, options.classes)
+            write(options.target, weights)
+            print(f"wrote {options.target}: {len(weights.classes)} classes")
+    except (WeightsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

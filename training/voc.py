@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks and downloads PASCAL VOC data sets.
+
+python -m training.voc check DIR        report every defect by file and object
+python -m training.voc download DIR     fetch PASCAL VOC 2007 or 2012
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.data import voc_check
+from training.data.voc import VOCError
+
+
+def download(root: Path, year: str) -> None:
+    """Fetches PASCAL VOC through torchvision into root/VOCdevkit; complete archives are kept."""
+    from torchvision.datasets import VOCDetection
+
+    for image_set in ("trainval", "test") if year == "2007" else ("trainval",):
+        VOCDetection(str(root), year=year, image_set=image_set, download=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.voc", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="report every defect by file and object")
+    check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
+    check.add_argument("--classes", nargs="+", metavar="NAME", help="the only ones expected")
+    fetch = commands.add_parser("download", help="fetch PASCAL VOC")
+    fetch.add_argument("root", type=Path, help="folder for VOCdevkit/")
+    fetch.add_argument("--year", default="2007", choices=("2007", "2012"))
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "download":
+            download(options.root, options.year)
+            return 0
+        report = voc_check.check(options.root, options.classes)
+    except (VOCError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for defect in report.defects:
+        print(defect)
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
+    print(f"{report.pictures} pictures; objects: {counts or 'none'}")
+    kinds = Counter(defect.kind for defect in report.defects)
+    print(
+        f"{len(report.defects)} defects: "
+        + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        if kinds
+        else "no defects"
+    )
+    return 1 if report.defects else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
