@@ -126,8 +126,7 @@ def folder() -> Path:
     package = find_spec("skimage")
     if package is None or package.origin is None:
         raise FileNotFoundError(
-            "the demo's photographs come with scikit-image: pip install scikit-image, or give "
-            "--cutouts and --backgrounds"
+            "the demo's photographs come with scikit-image: pip install scikit-image"
         )
     return Path(package.origin).parent / "data"
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.compose OUT.
-
-Without further options it holds the demo's five objects. With `--cutouts` and `--backgrounds` it is
-made of the user's own pictures.
-"""
+"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.compose --help."""
 
 from __future__ import annotations
 
@@ -21,7 +17,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from demo import photographs
 from ssd_ros import atomic
 from ssd_ros.io import image_files
 from training.composition.compose import CutOut, Placed, compose
@@ -148,48 +143,62 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The options of every composed data set."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    add = parser.add_argument
+    add("out", type=Path, help="folder to write the data set to")
+    add("--pictures", type=int, default=4000, help="for training (trainval); default: %(default)s")
+    add("--held-out", type=int, default=500, help="for evaluation (test); default: %(default)s")
+    add("--size", type=_size, default=(400, 300), metavar="WxH", help="in pixels; default: 400x300")
+    add("--seed", type=int, default=0, help="random seed; default: %(default)s")
+    add("--workers", type=int, default=2, help="processes; default: %(default)s")
+    return parser
+
+
+def write_dataset(
+    options: argparse.Namespace, cutouts: Sequence[CutOut], backgrounds: Sequence[np.ndarray]
+) -> None:
+    """Composes both image sets as `argument_parser`'s options say, and reports it."""
+    for name, count in zip(SETS, (options.pictures, options.held_out), strict=True):
+        write_set(
+            options.out,
+            name,
+            count,
+            options.seed,
+            cutouts,
+            backgrounds,
+            options.size,
+            options.workers,
+        )
+    classes = ", ".join(sorted({cutout.name for cutout in cutouts}))
+    print(f"wrote {options.out}: {options.pictures} + {options.held_out} pictures of {classes}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.compose", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder to write the data set to")
-    parser.add_argument("--pictures", type=int, default=4000, help="for training (trainval)")
-    parser.add_argument("--held-out", type=int, default=500, help="for evaluation (test)")
-    parser.add_argument("--size", type=_size, default=(400, 300), metavar="WxH", help="in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another one gives other pictures")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser = argument_parser(
+        "python -m training.compose",
+        "Composes a VOC-format data set: your objects, cut out, on your backgrounds.",
+    )
     parser.add_argument(
         "--cutouts",
         type=Path,
+        required=True,
         metavar="DIR",
         help="your objects: PNG with alpha, named after the class (cup.png, cup_2.png) or in a "
         "subfolder of its name",
     )
-    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="pictures without them")
+    parser.add_argument(
+        "--backgrounds", type=Path, required=True, metavar="DIR", help="pictures without them"
+    )
     options = parser.parse_args(arguments)
     try:
-        if options.cutouts:
-            cutouts = read_cutouts(options.cutouts)
-        else:
-            cutouts = [CutOut(name, pixels) for name, pixels in photographs.cutouts()]
-        if options.backgrounds:
-            backgrounds = [image_files.read(f) for f in image_files.find([options.backgrounds])]
-        else:
-            backgrounds = photographs.backgrounds()
-        for name, count in zip(SETS, (options.pictures, options.held_out), strict=True):
-            write_set(
-                options.out,
-                name,
-                count,
-                options.seed,
-                cutouts,
-                backgrounds,
-                options.size,
-                options.workers,
-            )
+        cutouts = read_cutouts(options.cutouts)
+        backgrounds = [image_files.read(file) for file in image_files.find([options.backgrounds])]
+        write_dataset(options, cutouts, backgrounds)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    classes = ", ".join(sorted({cutout.name for cutout in cutouts}))
-    print(f"wrote {options.out}: {options.pictures} + {options.held_out} pictures of {classes}")
     return 0
 
 

@@ -11,9 +11,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 
 from ros_graph import Graph, PlayedCamera, boxes_in, names_in, scores_in
 
+from demo import dataset
 from ssd_ros.detector import Detector
 from ssd_ros.io import image_files
-from training import compose, evaluate
+from training import evaluate
 from training.data import batches, voc
 from training.evaluation import voc_ap
 
@@ -60,7 +61,7 @@ def map_of_both(
 
 def test_evaluation_and_the_running_node_agree(graph, tmp_path):
     arguments = [str(tmp_path / "set"), "--pictures", "1", "--held-out", "24", "--seed", "77"]
-    assert compose.main(arguments) == 0
+    assert dataset.main(arguments) == 0
     evaluated, heard = map_of_both(graph, "demo", tmp_path / "set", "test")
     assert evaluated["map_voc2007"] > 0.6
     for key in ("map_voc2007", "map"):

@@ -6,12 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from torchvision.ops import box_iou
 
-from ssd_ros.detector import Detector
-from ssd_ros.image import Picture
-from ssd_ros.io import image_files
 from training.compose import main
 from training.composition.compose import CutOut, compose
 from training.data import batches, voc
@@ -114,34 +109,3 @@ def test_a_cutout_without_transparency_is_refused_by_name(own, capsys):
     cv2.imwrite(str(own / "cutouts" / "flat.png"), GREY[0])
     assert make(own, own / "set") == 1
     assert "flat.png' must be an 8-bit PNG with an alpha channel" in capsys.readouterr().err
-
-
-def test_the_demo_s_cutouts_are_whole_objects():
-    pytest.importorskip("skimage")
-    from demo import photographs
-
-    found = dict(photographs.cutouts())
-    assert set(found) == {"cat", "cup", "motorbike", "person", "rocket"}
-    for outline in photographs.OUTLINES:
-        alpha = found[outline.name][..., 3] > 127
-        drawn = cv2.contourArea(outline.polygon)
-        assert 0.85 < alpha.sum() / drawn < 1.15, outline.name
-        sides = np.ptp(outline.polygon, axis=0)
-        assert np.abs(np.array(alpha.shape[::-1]) - sides).max() < 12, outline.name
-    assert all(min(part.shape[:2]) > 30 for part in photographs.backgrounds())
-
-
-def test_the_demo_s_weights_find_each_object_in_the_photograph_that_it_was_cut_out_of():
-    pytest.importorskip("skimage")
-    from demo import photographs
-
-    detector = Detector("demo", "cpu")
-    for outline in photographs.OUTLINES:
-        photograph = image_files.read(photographs.folder() / outline.photograph)
-        found = detector([Picture(photograph)])[0]
-        same = found.labels == detector.classes.index(outline.name)
-        there = np.concatenate((outline.polygon.min(axis=0), outline.polygon.max(axis=0)))
-        overlaps = box_iou(
-            torch.from_numpy(found.boxes[same]), torch.from_numpy(there[None].astype(np.float32))
-        )
-        assert (overlaps > 0.5).any(), outline.name
