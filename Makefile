@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make setup   a virtual environment with ROS 2 and torch, where they are missing
-# make demo    pictures -> camera topic -> detector node -> annotated pictures in demo_out/
+# make demo    images -> camera topic -> detector node -> annotated images in demo_out/
 # make test    all tests, in a few minutes
 # make test-fast   those that need no ROS graph and no training, in one
 # make lint    formatting, lint and types

@@ -17,7 +17,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 
 from ssd_ros.messages.images import as_array, fill_image
 from ssd_ros.ros import malloc
@@ -26,8 +27,8 @@ TRANSPORTS = ("raw", "compressed")
 RELIABILITIES = ("best_effort", "reliable")
 
 
-def picture_of(size: tuple[int, int]) -> np.ndarray:
-    """A picture with the structure of one: smooth areas, edges, some noise. BGR (H, W, 3)."""
+def image_of(size: tuple[int, int]) -> np.ndarray:
+    """An image with the structure of one: smooth areas, edges, some noise. BGR (H, W, 3)."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     large = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
@@ -50,15 +51,15 @@ def main() -> None:
     add("--count", type=int, default=0, help="end after so many, once all were heard; 0: never")
     options = parser.parse_args()
 
-    malloc.keep_for_pictures()  # as the node does
+    malloc.tune_malloc_for_images()  # as the node does
     rclpy.init()
     node = Node("camera", namespace=options.namespace)
     reliability = ReliabilityPolicy[options.reliability.upper()]
     qos = QoSProfile(depth=1, reliability=reliability)
-    pixels = picture_of(options.size)
+    pixels = image_of(options.size)
     if options.transport == "raw":
-        message = fill_image(Image(), pixels, "bgr8")
-        publisher = node.create_publisher(Image, "image_raw", qos)
+        message = fill_image(ImageMsg(), pixels, "bgr8")
+        publisher = node.create_publisher(ImageMsg, "image_raw", qos)
     else:
         message = CompressedImage(format="bgr8; jpeg compressed bgr8")
         message.data = as_array(cv2.imencode(".jpg", pixels)[1])

@@ -3,9 +3,9 @@
 
     python benchmarks/node.py [--seconds 10] [--json OUT]
 
-First the overhead of ROS: one camera, slow enough that nothing waits, and between its pictures the
+First the overhead of ROS: one camera, slow enough that nothing waits, and between its images the
 bare detector in this process; medians of both from the same seconds. Then the load: 1 and 4 cameras
-at 30 Hz, raw and compressed. Latency is from a picture's stamp to the arrival of its detections.
+at 30 Hz, raw and compressed. Latency is from an image's stamp to the arrival of its detections.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from typing import Any
 
 import psutil
 import rclpy
-from camera import RELIABILITIES, TRANSPORTS, parse_size, picture_of
+from camera import RELIABILITIES, TRANSPORTS, image_of, parse_size
 from running_node import Camera, running
 from tqdm import tqdm
 
 from ssd_ros import atomic
 from ssd_ros.detector import Detector
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.ros import dds_profile, malloc
 
-SLOW = 4.0  # Hz, for the overhead: each picture is done before the next comes
+SLOW = 4.0  # Hz, for the overhead: each image is done before the next comes
 
 
 # --- what is measured ---------------------------------------------------------------------------
@@ -45,9 +45,9 @@ class Overhead:
     """One camera without haste, against the bare detector; milliseconds, medians.
 
     Attributes:
-        latency_ms: from a picture's stamp to the arrival of its detections.
+        latency_ms: from an image's stamp to the arrival of its detections.
         inference_ms: of that, the time that the node's own detector takes.
-        detector_ms: the bare detector in the benchmark's process, just after each picture.
+        detector_ms: the bare detector in the benchmark's process, just after each image.
         overhead_ms: latency less the bare detector.
     """
 
@@ -57,8 +57,8 @@ class Overhead:
     inference_ms: float
     detector_ms: float
     overhead_ms: float
-    cpu_ms_per_picture: float
-    bare_cpu_ms_per_picture: float
+    cpu_ms_per_image: float
+    bare_cpu_ms_per_image: float
 
 
 @dataclass
@@ -79,9 +79,9 @@ class Load:
 
 def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> Overhead:
     detector = Detector(options.weights)
-    picture = Picture(picture_of(size))
-    detector([picture])
-    pairs: list[tuple[float, float]] = []  # of one picture: latency, and then the bare detector
+    image = Image(image_of(size))
+    detector([image])
+    pairs: list[tuple[float, float]] = []  # of one image: latency, and then the bare detector
     bare_cpu = 0.0
     camera = Camera(size, kind, SLOW, options.reliability)
     with running([camera], options.weights) as (listener, node):
@@ -94,9 +94,9 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
                 time.sleep(0.001)
                 continue
             latency = latencies[len(pairs)]
-            time.sleep(0.06)  # the node and its OpenMP workers rest, the next picture is far
+            time.sleep(0.06)  # the node and its OpenMP workers rest, the next image is far
             start, start_cpu = time.perf_counter(), time.process_time()
-            detector([picture])
+            detector([image])
             pairs.append((latency, time.perf_counter() - start))
             bare_cpu += time.process_time() - start_cpu
         cpu = _cpu(process) - cpu
@@ -111,8 +111,8 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
         inference_ms=listener.inference_ms,
         detector_ms=milliseconds(bare for _, bare in pairs),
         overhead_ms=milliseconds(latency - bare for latency, bare in pairs),
-        cpu_ms_per_picture=round(1e3 * cpu / len(pairs), 2),
-        bare_cpu_ms_per_picture=round(1e3 * bare_cpu / len(pairs), 2),
+        cpu_ms_per_image=round(1e3 * cpu / len(pairs), 2),
+        bare_cpu_ms_per_image=round(1e3 * bare_cpu / len(pairs), 2),
     )
 
 
@@ -192,10 +192,10 @@ def main() -> int:
     add("--no-load", action="store_true", help="the overhead alone")
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    malloc.keep_for_pictures()  # for the bare detector, as the node does
+    malloc.tune_malloc_for_images()  # for the bare detector, as the node does
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if not options.no_profile:
-        dds_profile.use_profile(dds_profile.shipped_profile())
+        dds_profile.apply_profile(dds_profile.shipped_profile())
     rclpy.init()
     pairs = list(itertools.product(options.sizes, options.transports))
     loads = [] if options.no_load else list(itertools.product(options.cameras, pairs))

@@ -4,7 +4,7 @@
     python benchmarks/promises.py [--rounds 5] [--only latency fairness] [--json OUT]
 
 Every limit is a multiple of what the bare detector takes in the same run, so that it means the same
-on a fast and on a slow machine: `inference`, one picture in memory to boxes, and `start`, a
+on a fast and on a slow machine: `inference`, one image in memory to boxes, and `start`, a
 process from its start to its end that loads the detector and runs it once. Ends with exit code 1
 where a promise is not kept. Wants a machine with no other work; takes about twelve minutes.
 """
@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from camera import RELIABILITIES, TRANSPORTS, picture_of
+from camera import RELIABILITIES, TRANSPORTS, image_of
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
@@ -40,7 +40,7 @@ from std_srvs.srv import SetBool
 
 from ssd_ros import atomic
 from ssd_ros.detector import Detector
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.ros import dds_profile, malloc
 from ssd_ros.ros.process import child
 
@@ -84,13 +84,13 @@ class Result:
 
 
 def inference_time(weights: str, count: int = 30) -> float:
-    """Median seconds of the bare detector for a picture of 640x480."""
-    detector, picture = Detector(weights), Picture(picture_of((640, 480)))
-    detector([picture])
+    """Median seconds of the bare detector for an image of 640x480."""
+    detector, image = Detector(weights), Image(image_of((640, 480)))
+    detector([image])
     times = []
     for _ in range(count):
         begin = time.perf_counter()
-        detector([picture])
+        detector([image])
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
 
@@ -155,7 +155,7 @@ def _begin_swap(listener: Listener, weights: str) -> Any:
 
 
 def restart(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
-    """A camera that was killed and started again is heard soon after its first picture."""
+    """A camera that was killed and started again is heard soon after its first image."""
     for kind, reliability in itertools.product(TRANSPORTS, RELIABILITIES):
         camera = Camera(transport=kind, reliability=reliability)
         times = []
@@ -172,12 +172,12 @@ def restart(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
                     source.kill()
                     source.wait()
         limit = 2 * ANNOUNCEMENT + 5 * machine.inference
-        promise = f"first answered picture of a restarted camera, {kind}, {reliability}"
+        promise = f"first answered image of a restarted camera, {kind}, {reliability}"
         yield Result(promise, max(times[1:]), limit, "s after its first")
 
 
 def latency(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
-    """From the arrival of a picture to the publication of its detections, at any rate."""
+    """From the arrival of an image to the publication of its detections, at any rate."""
     for rate in (5.0, 30.0, 100.0, 400.0):
         with running([Camera(rate=rate)], options.weights) as (listener, _):
             time.sleep(5)
@@ -213,7 +213,7 @@ def fairness(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
 
 
 def swapping(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
-    """While new weights load, pictures are answered."""
+    """While new weights load, images are answered."""
     gaps = []
     with running([Camera()], options.weights) as (listener, _):
         for _ in range(options.rounds):
@@ -223,27 +223,27 @@ def swapping(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
                 raise RuntimeError(future.result().results[0].reason)
         stamps = listener.heard[0].stamps
         gaps = [b - a for a, b in itertools.pairwise(stamps)]
-    promise = "longest time between two answered pictures during swaps"
+    promise = "longest time between two answered images during swaps"
     yield Result(promise, max(gaps), 0.1 + 10 * machine.inference, "s")
 
 
 def delivery(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
-    """With the shipped profile every picture arrives; without it the node tells of the loss."""
+    """With the shipped profile every image arrives; without it the node tells of the loss."""
     sizes = ((640, 480), (1920, 1080))
     for size, reliability in itertools.product(sizes, RELIABILITIES):
         topic = "/benchmark/camera0/image_raw"
-        # With the node's own depth of 1 a picture may replace the one before in DDS, uncounted.
+        # With the node's own depth of 1 an image may replace the one before in DDS, uncounted.
         parameters = {f"qos_overrides.{topic}.subscription.depth": 10}
         with listening(1) as listener:
             command = detector_command(1, "raw", options.weights, parameters)
             with child(command):
                 camera = Camera(size=size, reliability=reliability).command("/benchmark/camera0")
                 with child([*camera, "--count", "300"], stdout=subprocess.DEVNULL) as source:
-                    wait_for(lambda s=source: s.poll() is not None, "300 pictures")  # type: ignore[misc]
+                    wait_for(lambda s=source: s.poll() is not None, "300 images")  # type: ignore[misc]
                 listener.wait_for_diagnostics()
         received = listener.heard[0].count("received")
-        promise = f"arrived of 300 pictures of {size[0]}x{size[1]}, {reliability}"
-        yield Result(promise, received, 300, "pictures", at_least=True)
+        promise = f"arrived of 300 images of {size[0]}x{size[1]}, {reliability}"
+        yield Result(promise, received, 300, "images", at_least=True)
 
     with tempfile.TemporaryFile("w+") as log, listening(1) as listener:
         command = ["env", *(f"--unset={name}" for name in dds_profile.PROFILE_VARIABLES)]
@@ -257,7 +257,7 @@ def delivery(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
                 begin = time.monotonic()
                 wait_for(lambda: re.search("are lost on the way", _text(log)), "the report")
                 took = time.monotonic() - begin
-    yield Result("the node tells of lost pictures without the profile", took, LOST_WINDOW, "s")
+    yield Result("the node tells of lost images without the profile", took, LOST_WINDOW, "s")
 
 
 def _text(log: Any) -> str:
@@ -278,12 +278,14 @@ def evaluation(machine: Machine, options: argparse.Namespace) -> Iterator[Result
     )
     boxes = np.concatenate((corner, corner + size), axis=1)
     labels = rng.integers(0, 20, len(boxes))
-    there = voc_ap.Objects(
+    there = voc_ap.GroundTruth(
         np.repeat(np.arange(images), objects), labels, boxes, rng.random(len(boxes)) < 0.15
     )
     source = rng.integers(0, len(boxes), images * found)
     near = boxes[source] + rng.normal(0, 2, (len(source), 4))
-    scored = voc_ap.Scored(there.image[source], labels[source], near, rng.random(len(source)))
+    scored = voc_ap.Predictions(
+        there.image_index[source], labels[source], near, rng.random(len(source))
+    )
     begin = time.perf_counter()
     voc_ap.evaluate(scored, there, 20)
     took = time.perf_counter() - begin
@@ -322,9 +324,9 @@ def main() -> int:
     add("--only", nargs="+", choices=tuple(PROMISES), help="these promises alone", default=PROMISES)
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    malloc.keep_for_pictures()
+    malloc.tune_malloc_for_images()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    dds_profile.use_profile(dds_profile.shipped_profile())
+    dds_profile.apply_profile(dds_profile.shipped_profile())
     rclpy.init()
     machine = Machine(inference_time(options.weights), start_time(options.weights))
     print(f"bare detector: inference {1e3 * machine.inference:.1f} ms, start {machine.start:.1f} s")

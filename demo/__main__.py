@@ -21,12 +21,12 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.time import Time
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image as ImageMsg
 from torchvision.ops import box_iou
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from ssd_ros.io import image_files
-from ssd_ros.messages.images import picture_from_image
+from ssd_ros.messages.images import image_from_msg
 from ssd_ros.ros import dds_profile, process
 from ssd_ros.weights import names, reader
 
@@ -35,10 +35,10 @@ ROW = "{:>5}  {:<16} {:>5}  {:>24}  {:>10}"
 
 
 class Listener(Node):
-    """Prints detections as they arrive and keeps the annotated pictures.
+    """Prints detections as they arrive and keeps the annotated images.
 
     Args:
-        out: folder for the annotated pictures.
+        out: folder for the annotated images.
         all_frames: hear the camera itself, too, to know which frame of all a detection is about.
     """
 
@@ -51,16 +51,16 @@ class Listener(Node):
         self.drawn = 0
         self.failure = ""
         self.create_subscription(Detection2DArray, "detections", self._on_detections, 10)
-        self.create_subscription(Image, "detections_image", self._on_picture, 10)
+        self.create_subscription(ImageMsg, "detections_image", self._on_image, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         if all_frames:
-            self.create_subscription(Image, "image_raw", self._on_frame, 100)
+            self.create_subscription(ImageMsg, "image_raw", self._on_frame, 100)
 
     @property
     def detections(self) -> int:
         return sum(map(len, self.found.values()))
 
-    def _on_frame(self, message: Image) -> None:
+    def _on_frame(self, message: ImageMsg) -> None:
         self._number(message.header.stamp)
 
     def _number(self, stamp: object) -> int:
@@ -76,9 +76,9 @@ class Listener(Node):
         rows = [_row(number, found, latency) for found in self.found[number]]
         print("\n".join(rows or [_row(number, None, latency)]), flush=True)
 
-    def _on_picture(self, message: Image) -> None:
+    def _on_image(self, message: ImageMsg) -> None:
         number = self._number(message.header.stamp)
-        pixels = picture_from_image(message).pixels
+        pixels = image_from_msg(message).pixels
         image_files.write(self._out / f"frame_{number:03}.jpg", np.ascontiguousarray(pixels))
         self.drawn += 1
 
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    dds_profile.use_profile(options.profile)
+    dds_profile.apply_profile(options.profile)
 
     options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("frame_*.jpg"):
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"demo: {listener.detections} detections in {len(listener.found)} frames, "
         f"latency {statistics.median(listener.latencies):.0f} ms median; "
-        f"{listener.drawn} annotated pictures in '{options.out}'"
+        f"{listener.drawn} annotated images in '{options.out}'"
     )
     return 0
 
@@ -238,22 +238,22 @@ def _node(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo",
-        description="Shows pictures to the detector node as a camera would, over ROS 2, and prints "
+        description="Shows images to the detector node as a camera would, over ROS 2, and prints "
         "what it finds.",
     )
     add = parser.add_argument
     add("--weights", default=names.DEMO, help="weights file (default: the demo's objects)")
-    add("--images", required=True, help="folder of pictures, or a video file")
-    add("--out", type=Path, default=Path("demo_out"), help="folder for annotated pictures and logs")
+    add("--images", required=True, help="folder of images, or a video file")
+    add("--out", type=Path, default=Path("demo_out"), help="folder for annotated images and logs")
     add("--frames", type=int, default=20, help="stop after so many (default: %(default)s)")
     add(
         "--truth",
         type=Path,
         metavar="JSON",
-        help="what is there in the pictures, as demo.camera writes it: play each of them "
+        help="what is there in the images, as demo.camera writes it: play each of them "
         "once, and end with precision and recall",
     )
-    add("--rate", type=float, default=5.0, help="pictures a second (default: %(default)s)")
+    add("--rate", type=float, default=5.0, help="images a second (default: %(default)s)")
     add("--score-threshold", type=float, default=0.5, help="default: %(default)s")
     add("--timeout", type=float, default=180.0, help="give up after so many seconds")
     add(

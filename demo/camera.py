@@ -2,7 +2,7 @@
 """Frames of a camera that pans and zooms over composed scenes, with their boxes.
 
 python -m demo.camera OUT writes OUT/frames/*.jpg and OUT/truth.json. The scenes are made
-of the same objects as the demo's data set, but by other random numbers than any picture of it.
+of the same objects as the demo's data set, but by other random numbers than any image of it.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def object_mask(photograph: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """uint8 (H, W), 255 on the object: the polygon, its edge moved to where the colours change."""
     inside = cv2.fillPoly(np.zeros(photograph.shape[:2], np.uint8), [polygon], 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1,) * 2)
-    # Beyond the picture's border the object goes on: there it is not eroded.
+    # Beyond the image's border the object goes on: there it is not eroded.
     sure = cv2.erode(inside, kernel, borderType=cv2.BORDER_REPLICATE)
     near = cv2.dilate(inside, kernel)
     mask = np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)

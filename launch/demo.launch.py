@@ -25,7 +25,7 @@ SHARE = Path(get_package_share_directory("ssd_ros"))
 
 
 def generate_launch_description() -> LaunchDescription:
-    # Both sides need the profile, or large pictures get lost; a profile of the user's own wins.
+    # Both sides need the profile, or large images get lost; a profile of the user's own wins.
     profile = str(SHARE / "config" / "fastdds.xml")
     variables = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
     own = any(name in os.environ for name in variables)
@@ -34,15 +34,15 @@ def generate_launch_description() -> LaunchDescription:
         [
             *environment,
             DeclareLaunchArgument(
-                "source", description="folder of pictures, video file, or webcam (0, /dev/video0)"
+                "source", description="folder of images, video file, or webcam (0, /dev/video0)"
             ),
-            DeclareLaunchArgument("rate", default_value="10.0", description="pictures a second"),
+            DeclareLaunchArgument("rate", default_value="10.0", description="images a second"),
             DeclareLaunchArgument("weights", default_value="demo", description="weights file"),
             DeclareLaunchArgument(
                 "score_threshold", default_value="0.5", description="detections score above this"
             ),
             DeclareLaunchArgument(
-                "rviz", default_value="true", description="show the annotated picture in RViz"
+                "rviz", default_value="true", description="show the annotated image in RViz"
             ),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(SHARE / "launch" / "detector.launch.py")),

@@ -21,10 +21,10 @@ PARAMETERS = {
     "precision": "auto, fp32, bf16 or fp16",
     "score_threshold": "detections score above this, 0 to 1",
     "nms_iou_threshold": "of two boxes of a class that overlap by more, one stays, 0 to 1",
-    "max_detections": "at most so many in a picture",
+    "max_detections": "at most so many in an image",
     "classes": "names to report, e.g. person,dog",
-    "image_timeout": "seconds without a picture until the camera is reported",
-    "max_frame_age": "seconds; older pictures are skipped, 0 for no limit",
+    "image_timeout": "seconds without an image until the camera is reported",
+    "max_frame_age": "seconds; older images are skipped, 0 for no limit",
     "markers": "true to publish detections_markers for RViz's 3D views",
     "autostart": "true, or false to wait for a lifecycle manager",
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector on picture files, without ROS: `python -m ssd_ros.detect --help`."""
+"""The detector on image files, without ROS: `python -m ssd_ros.detect --help`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ssd_ros import atomic
 from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from ssd_ros.model.postprocess import Limits
+from ssd_ros.model.postprocess import Thresholds
 from ssd_ros.weights.names import DEMO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 where every picture was processed, 1 where something could not be read."""
+    """Returns 0 where every image was processed, 1 where something could not be read."""
     options = _parser().parse_args(arguments)
     try:
-        files = image_files.find(options.pictures)
+        files = image_files.find(options.images)
         detector = Detector(
             options.weights,
             options.device,
             options.precision,
-            Limits(options.score_threshold, options.nms_iou_threshold, options.max_detections),
+            Thresholds(options.score_threshold, options.nms_iou_threshold, options.max_detections),
             options.only,
         )
         names = drawn_names(files) if options.draw else {}
@@ -41,20 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
     start, results, failed = time.monotonic(), [], 0
-    with tqdm(total=len(files), unit="picture", disable=None) as progress:
+    with tqdm(total=len(files), unit="image", disable=None) as progress:
         for i in range(0, len(files), options.batch):
-            pictures = {}
+            images = {}
             for file in files[i : i + options.batch]:
                 try:
-                    pictures[file] = Picture(image_files.read(file))
+                    images[file] = Image(image_files.read(file))
                 except ValueError as error:  # the others are still worth having
                     failed += 1
                     progress.write(f"error: {error}", file=sys.stderr)
-            found = detector(list(pictures.values()))
-            for (file, picture), detections in zip(pictures.items(), found, strict=True):
-                results.append(as_json(file, picture, detections, detector.classes))
+            found = detector(list(images.values()))
+            for (file, image), detections in zip(images.items(), found, strict=True):
+                results.append(as_json(file, image, detections, detector.classes))
                 if options.draw:
-                    canvas = annotate(picture, detections, detector.classes)
+                    canvas = annotate(image, detections, detector.classes)
                     image_files.write(options.draw / names[file], canvas)
                 if not options.json:
                     progress.write("\n".join(_lines(results[-1])), file=sys.stdout)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = sum(len(result["detections"]) for result in results)
     written = [f"wrote {path}" for path in (options.json, options.draw) if path]
     print(
-        f"{count} detections in {len(results)} pictures, {seconds:.1f} s on {detector.device}"
+        f"{count} detections in {len(results)} images, {seconds:.1f} s on {detector.device}"
         + "".join(f"; {text}" for text in written)
         + (f"; {failed} files could not be read" if failed else ""),
         file=sys.stderr,
@@ -76,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_json(
-    file: Path, picture: Picture, detections: Detections, classes: Sequence[str]
+    file: Path, image: Image, detections: Detections, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """One picture's detections as plain values; boxes are x1 y1 x2 y2 in pixels."""
+    """One image's detections as plain values; boxes are x1 y1 x2 y2 in pixels."""
     return {
         "file": str(file),
-        "width": picture.width,
-        "height": picture.height,
+        "width": image.width,
+        "height": image.height,
         "detections": [
             {"class": classes[label], "score": score, "box": box}
             for box, score, label in zip(
@@ -96,10 +96,10 @@ def as_json(
 
 
 def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Names of the annotated pictures in the output folder.
+    """Names of the annotated images in the output folder.
 
     Raises:
-        ValueError: two pictures would get the same name.
+        ValueError: two images would get the same name.
     """
     names = {file: f"{file.stem}.jpg" for file in files}
     for file, name in names.items():
@@ -119,21 +119,21 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    limits = Limits()
+    limits = Thresholds()
     parser = argparse.ArgumentParser(
         prog="python -m ssd_ros.detect",
-        description="Detect objects in picture files.",
+        description="Detect objects in image files.",
         epilog="example: python -m ssd_ros.detect photos/ --weights my.safetensors --draw out/",
     )
     add = parser.add_argument
-    add("pictures", nargs="+", metavar="PICTURE", help="picture files, or folders of them")
+    add("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
     add(
         "--weights",
         default=DEMO,
         help="weights file: .safetensors, or torchvision's .pth (default: the demo's objects)",
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
-    add("--draw", type=Path, metavar="DIR", help="write annotated pictures to this folder")
+    add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add(
         "--precision",
@@ -160,10 +160,10 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=limits.max_detections,
         metavar="N",
-        help="at most so many in a picture (default: %(default)s)",
+        help="at most so many in an image (default: %(default)s)",
     )
     add("--only", nargs="+", default=(), metavar="CLASS", help="report these classes alone")
-    add("--batch", type=_positive, default=4, metavar="N", help="pictures at once (default: 4)")
+    add("--batch", type=_positive, default=4, metavar="N", help="images at once (default: 4)")
     return parser
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector without ROS: a list of pictures in, a list of Detections out."""
+"""The detector without ROS: a list of images in, a list of Detections out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from ssd_ros.backends.pytorch import TorchBackend
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.model.config import INPUT_SIZE
-from ssd_ros.model.postprocess import Limits, postprocess
+from ssd_ros.model.postprocess import Thresholds, postprocess
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
@@ -29,10 +29,10 @@ _TO_RGB = {
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one picture, best first.
+    """What was found in one image, best first.
 
     Attributes:
-        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the picture, continuous coordinates,
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the image, continuous coordinates,
             0 <= x1 < x2 <= width.
         scores: float32 (N,), 0 to 1, falling.
         labels: int64 (N,), 0-based index into the detector's classes.
@@ -47,7 +47,7 @@ class Detections:
 
 
 class Detector:
-    """Runs SSD300 on pictures.
+    """Runs SSD300 on images.
 
     Call it from one thread, `warm_up` included: on the CPU each thread that computes gets OpenMP
     workers of its own, and those of two threads slow each other down even while one rests.
@@ -68,7 +68,7 @@ class Detector:
         weights: Weights | str | Path,
         device: str = "auto",
         precision: str = "auto",
-        limits: Limits = Limits(),  # noqa: B008 - immutable
+        limits: Thresholds = Thresholds(),  # noqa: B008 - immutable
         only: Sequence[str] = (),
     ) -> None:
         if not isinstance(weights, Weights):
@@ -79,13 +79,13 @@ class Detector:
         self.precision = self._backend.precision
         self._choose(limits, only)
 
-    def with_limits(self, limits: Limits, only: Sequence[str] = ()) -> Detector:
+    def with_thresholds(self, limits: Thresholds, only: Sequence[str] = ()) -> Detector:
         """The same network under other limits, or for other classes; nothing is copied."""
         other = copy.copy(self)
         other._choose(limits, only)
         return other
 
-    def _choose(self, limits: Limits, only: Sequence[str]) -> None:
+    def _choose(self, limits: Thresholds, only: Sequence[str]) -> None:
         unknown = sorted(set(only) - set(self.classes))
         if unknown:
             raise ValueError(
@@ -99,39 +99,38 @@ class Detector:
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on an empty batch, so that the first real one is not slow."""
         blank = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
-        self([Picture(blank)] * batch)
+        self([Image(blank)] * batch)
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
-        """Detections in each picture, in their order; all pictures are one batch."""
-        if not pictures:
+    def __call__(self, images: Sequence[Image]) -> list[Detections]:
+        """Detections in each image, in their order; all images are one batch."""
+        if not images:
             return []
         with torch.inference_mode():
-            scores, offsets = self._backend(network_input(pictures))
+            scores, offsets = self._backend(network_input(images))
             found = postprocess(scores, offsets, self._backend.defaults, self.limits, self._wanted)
             rows = found.cpu().numpy()
-        starts = np.searchsorted(rows[:, 0], np.arange(len(pictures) + 1))
+        starts = np.searchsorted(rows[:, 0], np.arange(len(images) + 1))
         return [
-            _in_pixels(rows[starts[i] : starts[i + 1]], picture)
-            for i, picture in enumerate(pictures)
+            _in_pixels(rows[starts[i] : starts[i + 1]], image) for i, image in enumerate(images)
         ]
 
 
-def network_input(pictures: Sequence[Picture]) -> np.ndarray:
-    """Pictures warped to the network's input as in the paper: uint8 RGB (B, 300, 300, 3).
+def network_input(images: Sequence[Image]) -> np.ndarray:
+    """Images warped to the network's input as in the paper: uint8 RGB (B, 300, 300, 3).
 
-    The picture is resized first and its channels sorted afterwards, so that the cost does not
+    The image is resized first and its channels sorted afterwards, so that the cost does not
     depend on its size.
     """
-    batch = np.empty((len(pictures), INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
-    for picture, target in zip(pictures, batch, strict=True):
+    batch = np.empty((len(images), INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+    for image, target in zip(images, batch, strict=True):
         size = (INPUT_SIZE, INPUT_SIZE)
-        if picture.order == "rgb":
-            cv2.resize(picture.pixels, size, dst=target)
+        if image.order == "rgb":
+            cv2.resize(image.pixels, size, dst=target)
         else:
-            cv2.cvtColor(cv2.resize(picture.pixels, size), _TO_RGB[picture.order], dst=target)
+            cv2.cvtColor(cv2.resize(image.pixels, size), _TO_RGB[image.order], dst=target)
     return batch
 
 
-def _in_pixels(rows: np.ndarray, picture: Picture) -> Detections:
-    scale = np.array([picture.width, picture.height] * 2, np.float32)
+def _in_pixels(rows: np.ndarray, image: Image) -> Detections:
+    scale = np.array([image.width, image.height] * 2, np.float32)
     return Detections(rows[:, 3:] * scale, rows[:, 2].copy(), rows[:, 1].astype(np.int64))

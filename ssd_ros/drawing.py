@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes on a picture."""
+"""Boxes on an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ssd_ros.detector import Detections
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 
 _TO_BGR = {
     "rgb": cv2.COLOR_RGB2BGR,
@@ -22,12 +22,12 @@ _TO_BGR = {
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def annotate(picture: Picture, detections: Detections, classes: Sequence[str]) -> np.ndarray:
-    """A copy of the picture, BGR (H, W, 3), with a box, name and score for each detection.
+def annotate(image: Image, detections: Detections, classes: Sequence[str]) -> np.ndarray:
+    """A copy of the image, BGR (H, W, 3), with a box, name and score for each detection.
 
-    Lines and letters grow with the picture. The best detections are drawn last, on top.
+    Lines and letters grow with the image. The best detections are drawn last, on top.
     """
-    canvas = _bgr_copy(picture)
+    canvas = _bgr_copy(image)
     unit = max(1, round(min(canvas.shape[:2]) / 240))
     for i in reversed(range(len(detections))):
         label = int(detections.labels[i])
@@ -39,7 +39,7 @@ def annotate(picture: Picture, detections: Detections, classes: Sequence[str]) -
 def outline(
     canvas: np.ndarray, box: np.ndarray, text: str, colour: tuple[int, int, int], unit: int = 1
 ) -> None:
-    """Draws a box (x1 y1 x2 y2, pixels) and its text on a BGR picture, with lines `unit` wide."""
+    """Draws a box (x1 y1 x2 y2, pixels) and its text on a BGR image, with lines `unit` wide."""
     x1, y1, x2, y2 = box.round().astype(int).tolist()
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, unit)
     _label(canvas, text, (x1, y1), colour, unit)
@@ -58,13 +58,13 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-def _bgr_copy(picture: Picture) -> np.ndarray:
-    if picture.order == "bgr":
-        canvas = picture.pixels.copy()
+def _bgr_copy(image: Image) -> np.ndarray:
+    if image.order == "bgr":
+        canvas = image.pixels.copy()
     else:
-        canvas = cv2.cvtColor(picture.pixels, _TO_BGR[picture.order])
-    if picture.size:  # a reduced copy: draw at the size that the boxes refer to
-        canvas = cv2.resize(canvas, picture.size)
+        canvas = cv2.cvtColor(image.pixels, _TO_BGR[image.order])
+    if image.size:  # a reduced copy: draw at the size that the boxes refer to
+        canvas = cv2.resize(canvas, image.size)
     return canvas
 
 

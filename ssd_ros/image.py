@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture as it lies in memory; apart from the detector, so that a camera needs no PyTorch."""
+"""An image as it lies in memory; apart from the detector, so that a camera needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CHANNELS = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture as it lies in memory.
+class Image:
+    """One image as it lies in memory.
 
     Attributes:
         pixels: uint8 (H, W, C), or (H, W) where `order` is mono; rows may be padded.
         order: what the channels are.
-        size: width and height of the picture that detections refer to, where `pixels` are a
-            reduced copy of it; None where they are the picture itself.
+        size: width and height of the image that detections refer to, where `pixels` are a
+            reduced copy of it; None where they are the image itself.
 
     Raises:
         ValueError: the pixels are not 8-bit, empty, or have another number of channels.
@@ -35,7 +35,7 @@ class Picture:
         fits = shape[2:] == (channels,) or (len(shape) == 2 and channels == 1)
         if self.pixels.dtype != np.uint8 or not fits or 0 in shape:
             raise ValueError(
-                f"a {self.order} picture must be uint8 of shape (H, W, {channels}), "
+                f"a {self.order} image must be uint8 of shape (H, W, {channels}), "
                 f"got {self.pixels.dtype} of shape {shape}"
             )
 

@@ -45,9 +45,9 @@ if all(map(importlib.util.find_spec, ("rclpy", "vision_msgs"))):
     from ros_graph import (  # noqa: F401 - fixtures
         gate,
         graph,
+        image_folder,
+        images,
         other_weights,
-        picture_folder,
-        pictures,
         rclpy_started,
         weights,
     )

@@ -33,13 +33,14 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
 from ssd_ros.detector import Detector
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.messages.images import as_array, fill_image
 from ssd_ros.model.config import PAPER_VOC
@@ -281,7 +282,7 @@ class Services:
 
 
 class PlayedCamera:
-    """A camera that the test plays: it sends pictures and hears what was detected in them."""
+    """A camera that the test plays: it sends images and hears what was detected in them."""
 
     def __init__(
         self,
@@ -300,7 +301,7 @@ class PlayedCamera:
         self.detections: list[Detection2DArray] = graph.hear(
             Detection2DArray, f"{outputs}/detections"
         )
-        self.kind = CompressedImage if compressed else Image
+        self.kind = CompressedImage if compressed else ImageMsg
         self.publisher = graph.node.create_publisher(
             self.kind, self.topic, QoSProfile(depth=10, reliability=reliability)
         )
@@ -314,14 +315,14 @@ class PlayedCamera:
         header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
         return header
 
-    def send(self, picture: np.ndarray, header: Header | None = None) -> Stamp:
-        """Publishes a picture, taken now unless a header says something else."""
+    def send(self, image: np.ndarray, header: Header | None = None) -> Stamp:
+        """Publishes an image, taken now unless a header says something else."""
         message = self.kind(header=header or self.header())
-        if self.kind is Image:
-            fill_image(message, picture, "bgr8")
+        if self.kind is ImageMsg:
+            fill_image(message, image, "bgr8")
         else:
             message.format = "bgr8; jpeg compressed bgr8"
-            message.data = as_array(cv2.imencode(".jpg", picture)[1])
+            message.data = as_array(cv2.imencode(".jpg", image)[1])
         self.sent.append(stamp_of(message.header))
         self.publisher.publish(message)
         return self.sent[-1]
@@ -338,29 +339,29 @@ class PlayedCamera:
             f"{count} subscriptions to {self.topic}",
         )
 
-    def detect(self, picture: np.ndarray, header: Header | None = None) -> Detection2DArray:
-        """What the detector finds in a picture; sent anew where it was lost or superseded."""
+    def detect(self, image: np.ndarray, header: Header | None = None) -> Detection2DArray:
+        """What the detector finds in an image; sent anew where it was lost or superseded."""
         sent: set[Stamp] = set()
         resend = 0.0
 
         def answer() -> Detection2DArray | None:
             nonlocal resend
             if time.monotonic() > resend:
-                sent.add(self.send(picture, header))
+                sent.add(self.send(image, header))
                 resend = time.monotonic() + 1.0
             return next((d for d in self.detections if stamp_of(d.header) in sent), None)
 
-        return wait_for(answer, f"detections in a picture on {self.topic}")
+        return wait_for(answer, f"detections in an image on {self.topic}")
 
-    def stream(self, picture: np.ndarray, rate: float = 30.0) -> None:
-        """Sends a picture again and again, until the test ends."""
-        self._graph.node.create_timer(1 / rate, lambda: self.send(picture))
+    def stream(self, image: np.ndarray, rate: float = 30.0) -> None:
+        """Sends an image again and again, until the test ends."""
+        self._graph.node.create_timer(1 / rate, lambda: self.send(image))
 
     def answered(self, stamp: Stamp) -> bool:
         return any(stamp_of(message.header) == stamp for message in self.detections)
 
     def wait_for_answer(self, stamp: Stamp) -> None:
-        wait_for(lambda: self.answered(stamp), f"detections in a picture on {self.topic}")
+        wait_for(lambda: self.answered(stamp), f"detections in an image on {self.topic}")
 
 
 class Gate:
@@ -368,7 +369,7 @@ class Gate:
 
     Attributes:
         held: whether a batch waits at the closed gate.
-        batches: how many pictures each batch had that went through.
+        batches: how many images each batch had that went through.
     """
 
     def __init__(self) -> None:
@@ -386,12 +387,12 @@ class Gate:
     def guard(self, detect: Callable[..., T]) -> Callable[..., T]:
         """The function that does what `detect` does, once the gate is open."""
 
-        def detect_when_open(detector: Detector, pictures: Sequence[Picture]) -> T:
+        def detect_when_open(detector: Detector, images: Sequence[Image]) -> T:
             self.held = not self._opened.is_set()
             self._opened.wait()
             self.held = False
-            self.batches.append(len(pictures))
-            return detect(detector, pictures)
+            self.batches.append(len(images))
+            return detect(detector, images)
 
         return detect_when_open
 
@@ -415,22 +416,22 @@ def boxes_in(message: Detection2DArray) -> np.ndarray:
     return np.stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2), axis=1)
 
 
-def made_picture(seed: int, width: int, height: int) -> np.ndarray:
+def made_image(seed: int, width: int, height: int) -> np.ndarray:
     """Shapes on a noisy gradient, BGR."""
     generator = np.random.default_rng(seed)
     across = np.linspace(0, 255, width)[None, :, None] * generator.random(3)
     down = np.linspace(0, 255, height)[:, None, None] * generator.random(3)
     noise = generator.normal(0, 12, (height, width, 3))
-    picture = np.clip((across + down) / 2 + noise, 0, 255).astype(np.uint8)
+    image = np.clip((across + down) / 2 + noise, 0, 255).astype(np.uint8)
     for i in range(8):
         x, y = (int(generator.integers(size)) for size in (width, height))
         colour = tuple(generator.integers(0, 256, 3).tolist())
         size = int(generator.integers(5, min(width, height) // 3))
         if i % 2:
-            cv2.circle(picture, (x, y), size, colour, cv2.FILLED)
+            cv2.circle(image, (x, y), size, colour, cv2.FILLED)
         else:
-            cv2.rectangle(picture, (x, y), (x + 2 * size, y + size), colour, cv2.FILLED)
-    return picture
+            cv2.rectangle(image, (x, y), (x + 2 * size, y + size), colour, cv2.FILLED)
+    return image
 
 
 def write_random_weights(
@@ -463,18 +464,18 @@ def other_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[np.ndarray]:
-    """Pictures of different content and size, BGR."""
+def images() -> list[np.ndarray]:
+    """Images of different content and size, BGR."""
     sizes = ((320, 240), (200, 300), (640, 480), (97, 113), (500, 375))
-    return [made_picture(seed, *size) for seed, size in enumerate(sizes)]
+    return [made_image(seed, *size) for seed, size in enumerate(sizes)]
 
 
 @pytest.fixture(scope="session")
-def picture_folder(pictures: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures as files without loss."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for i, picture in enumerate(pictures):
-        image_files.write(folder / f"{i}.png", picture)
+def image_folder(images: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images as files without loss."""
+    folder = tmp_path_factory.mktemp("images")
+    for i, image in enumerate(images):
+        image_files.write(folder / f"{i}.png", image)
     return folder
 
 

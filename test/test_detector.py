@@ -14,16 +14,16 @@ from ssd_ros.backends.pytorch import choose_device, choose_precision
 from ssd_ros.detect import main
 from ssd_ros.detector import Detector, network_input
 from ssd_ros.drawing import annotate
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.postprocess import Limits
+from ssd_ros.model.postprocess import Thresholds
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cup", "cat", "rocket")
-LIMITS = Limits(score_threshold=0.4)
+THRESHOLDS = Thresholds(score_threshold=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def detector(weights) -> Detector:
-    return Detector(weights, device="cpu", limits=LIMITS)
+    return Detector(weights, device="cpu", limits=THRESHOLDS)
 
 
 def photograph(seed: int, width: int = 400, height: int = 260) -> np.ndarray:
@@ -44,8 +44,8 @@ def photograph(seed: int, width: int = 400, height: int = 260) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def test_boxes_are_in_pixels_of_the_picture_and_best_first(detector):
-    found = detector([Picture(photograph(0))])[0]
+def test_boxes_are_in_pixels_of_the_image_and_best_first(detector):
+    found = detector([Image(photograph(0))])[0]
     assert len(found) > 3
     assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == ("f4", "f4", "i8")
     assert (np.diff(found.scores) <= 0).all()
@@ -56,10 +56,10 @@ def test_boxes_are_in_pixels_of_the_picture_and_best_first(detector):
     assert set(found.labels) <= {0, 1, 2}
 
 
-def test_a_batch_finds_what_single_pictures_find(detector):
-    pictures = [Picture(photograph(i, 300 + 50 * i, 260)) for i in range(4)]
-    for picture, together in zip(pictures, detector(pictures), strict=True):
-        alone = detector([picture])[0]
+def test_a_batch_finds_what_single_images_find(detector):
+    images = [Image(photograph(i, 300 + 50 * i, 260)) for i in range(4)]
+    for image, together in zip(images, detector(images), strict=True):
+        alone = detector([image])[0]
         np.testing.assert_allclose(together.boxes, alone.boxes, atol=0.01)
         np.testing.assert_array_equal(together.labels, alone.labels)
     assert detector([]) == []
@@ -69,29 +69,29 @@ def test_a_batch_finds_what_single_pictures_find(detector):
     ("order", "conversion"),
     [("rgb", cv2.COLOR_BGR2RGB), ("rgba", cv2.COLOR_BGR2RGBA), ("bgra", cv2.COLOR_BGR2BGRA)],
 )
-def test_channel_orders_of_one_picture_are_one_input(order, conversion):
+def test_channel_orders_of_one_image_are_one_input(order, conversion):
     pixels = photograph(1)
-    expected = network_input([Picture(pixels, "bgr")])
-    got = network_input([Picture(cv2.cvtColor(pixels, conversion), order)])
+    expected = network_input([Image(pixels, "bgr")])
+    got = network_input([Image(cv2.cvtColor(pixels, conversion), order)])
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(expected[0], cv2.resize(pixels, (300, 300))[..., ::-1])
 
 
-def test_padded_rows_and_grey_pictures_are_taken():
+def test_padded_rows_and_grey_images_are_taken():
     padded = np.zeros((260, 500, 3), np.uint8)
     padded[:, :400] = photograph(2)
-    expected = network_input([Picture(photograph(2))])
-    np.testing.assert_array_equal(network_input([Picture(padded[:, :400])]), expected)
+    expected = network_input([Image(photograph(2))])
+    np.testing.assert_array_equal(network_input([Image(padded[:, :400])]), expected)
     grey = cv2.cvtColor(photograph(2), cv2.COLOR_BGR2GRAY)
     for pixels in (grey, grey[..., None]):
-        row = network_input([Picture(pixels, "mono")])
+        row = network_input([Image(pixels, "mono")])
         assert (row[..., 0] == row[..., 2]).all()
 
 
-def test_a_reduced_picture_has_its_boxes_at_full_size(detector):
+def test_a_reduced_image_has_its_boxes_at_full_size(detector):
     pixels = photograph(3, 800, 520)
-    full = detector([Picture(pixels)])[0]
-    reduced = detector([Picture(cv2.resize(pixels, (300, 300)), "bgr", (800, 520))])[0]
+    full = detector([Image(pixels)])[0]
+    reduced = detector([Image(cv2.resize(pixels, (300, 300)), "bgr", (800, 520))])[0]
     np.testing.assert_allclose(reduced.boxes, full.boxes, atol=0.01)
 
 
@@ -104,35 +104,35 @@ def test_a_reduced_picture_has_its_boxes_at_full_size(detector):
         (np.zeros((0, 4, 3), np.uint8), "bgr"),
     ],
 )
-def test_pixels_that_are_no_picture_are_refused_with_their_shape(pixels, order):
-    with pytest.raises(ValueError, match=rf"{order} picture must be uint8 .* got {pixels.dtype}"):
-        Picture(pixels, order)
+def test_pixels_that_are_no_image_are_refused_with_their_shape(pixels, order):
+    with pytest.raises(ValueError, match=rf"{order} image must be uint8 .* got {pixels.dtype}"):
+        Image(pixels, order)
 
 
 def test_limits_and_classes_change_without_loading_again(detector):
-    cats = detector.with_limits(Limits(0.4, max_detections=2), only=["cat"])
-    found = cats([Picture(photograph(0))])[0]
+    cats = detector.with_thresholds(Thresholds(0.4, max_detections=2), only=["cat"])
+    found = cats([Image(photograph(0))])[0]
     assert len(found) <= 2
     assert set(found.labels) <= {1}
-    assert len(detector([Picture(photograph(0))])[0]) > 3
+    assert len(detector([Image(photograph(0))])[0]) > 3
     with pytest.raises(ValueError, match="no class 'dog' in these weights; they know cup, cat"):
-        detector.with_limits(LIMITS, only=["dog"])
+        detector.with_thresholds(THRESHOLDS, only=["dog"])
 
 
 def test_bf16_finds_nearly_the_same(weights, detector):
-    half = Detector(weights, "cpu", "bf16", LIMITS)
-    picture = Picture(photograph(0))
-    best, best_half = detector([picture])[0], half([picture])[0]
+    half = Detector(weights, "cpu", "bf16", THRESHOLDS)
+    image = Image(photograph(0))
+    best, best_half = detector([image])[0], half([image])[0]
     assert abs(float(best.scores[0] - best_half.scores[0])) < 0.05
     np.testing.assert_array_equal(half._backend.defaults, detector._backend.defaults)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_fp16_finds_nearly_the_same(weights, detector):
-    on_cuda = Detector(weights, "cuda", limits=LIMITS)
+    on_cuda = Detector(weights, "cuda", limits=THRESHOLDS)
     assert on_cuda.precision == "fp16"
-    picture = Picture(photograph(0))
-    assert abs(float(on_cuda([picture])[0].scores[0] - detector([picture])[0].scores[0])) < 0.05
+    image = Image(photograph(0))
+    assert abs(float(on_cuda([image])[0].scores[0] - detector([image])[0].scores[0])) < 0.05
 
 
 def test_devices_and_precisions_that_are_not_there_are_refused_by_name():
@@ -147,16 +147,16 @@ def test_devices_and_precisions_that_are_not_there_are_refused_by_name():
 
 
 def test_annotation_draws_on_a_copy_of_the_full_size(detector):
-    for picture in (
-        Picture(photograph(0)),
-        Picture(cv2.cvtColor(photograph(0), cv2.COLOR_BGR2GRAY), "mono"),
-        Picture(photograph(0, 200, 130), "bgr", (400, 260)),
+    for image in (
+        Image(photograph(0)),
+        Image(cv2.cvtColor(photograph(0), cv2.COLOR_BGR2GRAY), "mono"),
+        Image(photograph(0, 200, 130), "bgr", (400, 260)),
     ):
-        before = picture.pixels.copy()
-        canvas = annotate(picture, detector([picture])[0], CLASSES)
+        before = image.pixels.copy()
+        canvas = annotate(image, detector([image])[0], CLASSES)
         assert canvas.shape == (260, 400, 3)
-        np.testing.assert_array_equal(picture.pixels, before)
-        full = cv2.resize(before, (400, 260)) if picture.size else before
+        np.testing.assert_array_equal(image.pixels, before)
+        full = cv2.resize(before, (400, 260)) if image.size else before
         assert (canvas != full.reshape(260, 400, -1)).any()
 
 
@@ -183,18 +183,18 @@ def test_the_command_line_writes_what_the_detector_finds(folder, detector, capsy
     assert [result["file"] for result in results] == [str(folder / f"in/{i}.png") for i in range(3)]
     assert sorted(path.name for path in drawn.iterdir()) == ["0.jpg", "1.jpg", "2.jpg"]
     for i, result in enumerate(results):
-        expected = detector([Picture(photograph(i))])[0]
+        expected = detector([Image(photograph(i))])[0]
         assert [d["class"] for d in result["detections"]] == [CLASSES[k] for k in expected.labels]
         boxes = [d["box"] for d in result["detections"]]
         np.testing.assert_allclose(boxes, expected.boxes, atol=0.01)
-    assert "detections in 3 pictures" in capsys.readouterr().err
+    assert "detections in 3 images" in capsys.readouterr().err
 
 
-def test_one_broken_picture_does_not_cost_the_others(folder, capsys):
+def test_one_broken_image_does_not_cost_the_others(folder, capsys):
     (folder / "in" / "1.png").write_bytes(b"\x89PNG broken")
     assert run(folder, str(folder / "in"), "--json", str(folder / "out.json")) == 1
     assert len(json.loads((folder / "out.json").read_text())) == 2
-    assert "1.png' is not a picture" in capsys.readouterr().err
+    assert "1.png' is not an image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys
     assert message in capsys.readouterr().err
 
 
-def test_pictures_of_one_name_are_not_drawn_over_each_other(folder, capsys):
+def test_images_of_one_name_are_not_drawn_over_each_other(folder, capsys):
     image_files.write(folder / "other" / "0.png", photograph(5))
     inputs = [str(folder / "in"), str(folder / "other")]
     assert run(folder, *inputs, "--draw", str(folder / "drawn")) == 1

@@ -67,9 +67,9 @@ def write_set(
     size: tuple[int, int],
     workers: int = 0,
 ) -> None:
-    """Composes one image set. Its pictures depend on the seed, the set's name and their number."""
+    """Composes one image set. Its images depend on the seed, the set's name and their number."""
     make = partial(
-        _write_picture,
+        _write_image,
         out=out,
         name=name,
         seed=seed,
@@ -79,7 +79,7 @@ def write_set(
     )
     for folder in ("Annotations", "JPEGImages"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    progress = partial(tqdm, total=count, desc=name, unit="picture", disable=None)
+    progress = partial(tqdm, total=count, desc=name, unit="image", disable=None)
     if workers > 1:
         # Spawned: a fork inherits OpenCV's locks, but not the threads that hold them.
         context = multiprocessing.get_context("spawn")
@@ -88,11 +88,11 @@ def write_set(
     else:
         ids = list(progress(map(make, range(count))))
     # Last, so that a set that was cut short is not taken for a whole one.
-    text = "".join(f"{picture_id}\n" for picture_id in ids)
+    text = "".join(f"{image_id}\n" for image_id in ids)
     atomic.write(out / "ImageSets" / "Main" / f"{name}.txt", text.encode())
 
 
-def _write_picture(
+def _write_image(
     number: int,
     out: Path,
     name: str,
@@ -102,18 +102,18 @@ def _write_picture(
     size: tuple[int, int],
 ) -> str:
     rng = np.random.default_rng([seed, *name.encode(), number])
-    picture, objects = compose(rng, cutouts, backgrounds, size)
-    picture_id = f"{name}_{number:05d}"
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])
-    (out / "JPEGImages" / f"{picture_id}.jpg").write_bytes(data.tobytes())
-    (out / "Annotations" / f"{picture_id}.xml").write_bytes(annotation(picture_id, size, objects))
-    return picture_id
+    image, objects = compose(rng, cutouts, backgrounds, size)
+    image_id = f"{name}_{number:05d}"
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])
+    (out / "JPEGImages" / f"{image_id}.jpg").write_bytes(data.tobytes())
+    (out / "Annotations" / f"{image_id}.xml").write_bytes(annotation(image_id, size, objects))
+    return image_id
 
 
-def annotation(picture_id: str, size: tuple[int, int], objects: Sequence[Placed]) -> bytes:
+def annotation(image_id: str, size: tuple[int, int], objects: Sequence[Placed]) -> bytes:
     """A PASCAL VOC annotation; its pixels count from 1 and both corners are inside the box."""
     root = ElementTree.Element("annotation")
-    _add(root, "filename", f"{picture_id}.jpg")
+    _add(root, "filename", f"{image_id}.jpg")
     node = ElementTree.SubElement(root, "size")
     for tag, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
         _add(node, tag, value)
@@ -148,7 +148,7 @@ def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=description)
     add = parser.add_argument
     add("out", type=Path, help="folder to write the data set to")
-    add("--pictures", type=int, default=4000, help="for training (trainval); default: %(default)s")
+    add("--images", type=int, default=4000, help="for training (trainval); default: %(default)s")
     add("--held-out", type=int, default=500, help="for evaluation (test); default: %(default)s")
     add("--size", type=_size, default=(400, 300), metavar="WxH", help="in pixels; default: 400x300")
     add("--seed", type=int, default=0, help="random seed; default: %(default)s")
@@ -160,7 +160,7 @@ def write_dataset(
     options: argparse.Namespace, cutouts: Sequence[CutOut], backgrounds: Sequence[np.ndarray]
 ) -> None:
     """Composes both image sets as `argument_parser`'s options say, and reports it."""
-    for name, count in zip(SETS, (options.pictures, options.held_out), strict=True):
+    for name, count in zip(SETS, (options.images, options.held_out), strict=True):
         write_set(
             options.out,
             name,
@@ -172,7 +172,7 @@ def write_dataset(
             options.workers,
         )
     classes = ", ".join(sorted({cutout.name for cutout in cutouts}))
-    print(f"wrote {options.out}: {options.pictures} + {options.held_out} pictures of {classes}")
+    print(f"wrote {options.out}: {options.images} + {options.held_out} images of {classes}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "subfolder of its name",
     )
     parser.add_argument(
-        "--backgrounds", type=Path, required=True, metavar="DIR", help="pictures without them"
+        "--backgrounds", type=Path, required=True, metavar="DIR", help="images without them"
     )
     options = parser.parse_args(arguments)
     try:

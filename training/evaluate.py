@@ -18,19 +18,19 @@ from tqdm import tqdm
 
 from ssd_ros import atomic
 from ssd_ros.detector import Detector
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from ssd_ros.model.postprocess import Limits
+from ssd_ros.model.postprocess import Thresholds
 from training.data import batches, voc
 from training.evaluation import voc_ap
 
-# The paper's for VOC (section 3.1): all that may count, two hundred a picture.
-LIMITS = Limits(score_threshold=0.01, nms_iou_threshold=0.45, max_detections=200, top_k=400)
+# The paper's for VOC (section 3.1): all that may count, two hundred an image.
+THRESHOLDS = Thresholds(score_threshold=0.01, nms_iou_threshold=0.45, max_detections=200, top_k=400)
 
 
-def objects(examples: Sequence[batches.Example]) -> voc_ap.Objects:
-    """The annotated objects of a data set; picture i is examples[i]."""
-    return voc_ap.Objects(
+def objects(examples: Sequence[batches.Example]) -> voc_ap.GroundTruth:
+    """The annotated objects of a data set; image i is examples[i]."""
+    return voc_ap.GroundTruth(
         np.repeat(np.arange(len(examples)), [len(e.labels) for e in examples]),
         np.concatenate([e.labels for e in examples]),
         np.concatenate([e.boxes for e in examples]),
@@ -40,22 +40,26 @@ def objects(examples: Sequence[batches.Example]) -> voc_ap.Objects:
 
 def detect(
     detector: Detector, examples: Sequence[batches.Example], batch: int = 8
-) -> voc_ap.Scored:
-    """What a detector finds in the pictures of a data set; picture i is examples[i]."""
-    image, label, boxes, scores = [], [], [], []
+) -> voc_ap.Predictions:
+    """What a detector finds in the images of a data set; image i is examples[i]."""
+    image_index, label, boxes, scores = [], [], [], []
     starts = range(0, len(examples), batch)
     for start in tqdm(starts, desc="detect", unit="batch", disable=None, leave=False):
         part = examples[start : start + batch]
-        pictures = [Picture(image_files.read(example.item.picture)) for example in part]
-        for i, found in enumerate(detector(pictures), start=start):
-            image.append(np.full(len(found), i))
+        images = [Image(image_files.read(example.item.image)) for example in part]
+        for i, found in enumerate(detector(images), start=start):
+            image_index.append(np.full(len(found), i))
             label.append(found.labels)
             boxes.append(found.boxes)
             scores.append(found.scores)
-    return voc_ap.Scored(*(np.concatenate(column) for column in (image, label, boxes, scores)))
+    return voc_ap.Predictions(
+        *(np.concatenate(column) for column in (image_index, label, boxes, scores))
+    )
 
 
-def figures(found: voc_ap.Scored, there: voc_ap.Objects, classes: Sequence[str]) -> dict[str, Any]:
+def figures(
+    found: voc_ap.Predictions, there: voc_ap.GroundTruth, classes: Sequence[str]
+) -> dict[str, Any]:
     """PASCAL VOC figures at an intersection over union of 0.5, ready for JSON.
 
     Returns:
@@ -87,15 +91,15 @@ def _known(value: float) -> float | None:
 
 
 def coco_figures(
-    found: voc_ap.Scored,
-    there: voc_ap.Objects,
+    found: voc_ap.Predictions,
+    there: voc_ap.GroundTruth,
     sizes: Sequence[tuple[int, int]],
     classes: Sequence[str],
 ) -> dict[str, float] | None:
     """COCO's figures: mAP over thresholds 0.5 to 0.95 in steps of 0.05, and at 0.5 and 0.75.
 
     Difficult objects are COCO's `iscrowd`, which counts neither way. At most 100 detections a
-    picture, as COCO has it.
+    image, as COCO has it.
 
     Returns:
         None where faster-coco-eval is not installed.
@@ -135,10 +139,10 @@ def coco_figures(
     return {name: float(value) for name, value in zip(names, evaluation.stats, strict=False)}
 
 
-def _coco_rows(table: voc_ap.Objects | voc_ap.Scored) -> list[dict[str, Any]]:
+def _coco_rows(table: voc_ap.GroundTruth | voc_ap.Predictions) -> list[dict[str, Any]]:
     corners = table.boxes.astype(float)
     sized = np.column_stack((corners[:, :2], corners[:, 2:] - corners[:, :2])).tolist()
-    columns = zip(table.image.tolist(), table.label.tolist(), sized, strict=True)
+    columns = zip(table.image_index.tolist(), table.label.tolist(), sized, strict=True)
     return [{"image_id": i, "category_id": k, "bbox": box} for i, k, box in columns]
 
 
@@ -175,12 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sets", default="test", help="image sets joined by +")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
-    parser.add_argument("--batch", type=int, default=8, help="pictures at once")
+    parser.add_argument("--batch", type=int, default=8, help="images at once")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--no-coco", action="store_true", help="PASCAL VOC figures alone")
     options = parser.parse_args(arguments)
     try:
-        detector = Detector(options.weights, options.device, options.precision, LIMITS)
+        detector = Detector(options.weights, options.device, options.precision, THRESHOLDS)
         items = voc.find_items(options.data, options.sets)
         examples, classes = batches.load(items, detector.classes)
         start = time.perf_counter()
@@ -194,10 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "weights": str(options.weights),
         "data": str(options.data),
         "sets": options.sets,
-        "pictures": len(examples),
+        "images": len(examples),
         "device": detector.device,
         "precision": detector.precision,
-        "pictures_per_second": round(len(examples) / seconds, 2),
+        "images_per_second": round(len(examples) / seconds, 2),
         **figures(found, there, classes),
     }
     if not options.no_coco:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training run came to, as one page with pictures: python -m training.report RUN.
+"""What a training run came to, as one page with images: python -m training.report RUN.
 
 The page holds everything in itself and opens without a network. It is made anew from the run's
-files and its data set each time, by detecting in the pictures of the run's validation sets.
+files and its data set each time, by detecting in the images of the run's validation sets.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from training.data import batches, voc
 from training.evaluation import plots, voc_ap
 from training.trainer import run_files
 
-SURE = 0.5  # score from which a detection is drawn and judged in the pictures: the node's default
-SHOWN = 6  # best and worst pictures each
-_SIDE = 480  # pixels of the longer side of a picture on the page
+SURE = 0.5  # score from which a detection is drawn and judged in the images: the node's default
+SHOWN = 6  # best and worst images each
+_SIDE = 480  # pixels of the longer side of an image on the page
 _TRUE, _FALSE, _MISSED = (60, 160, 30), (40, 40, 220), (0, 190, 255)  # BGR
 
 _PAGE = """<!doctype html>
@@ -63,7 +63,7 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
     """
     record = run_files.read_record(run)
     options, metrics = record["options"], run_files.read_metrics(run)
-    detector = Detector(weights, device, "fp32", evaluate.LIMITS)
+    detector = Detector(weights, device, "fp32", evaluate.THRESHOLDS)
     classes = detector.classes
     sections = [f"<h1>{escape(run.resolve().name)}</h1>"]
 
@@ -95,11 +95,11 @@ def _judged(
     rows.append(("mean", "", "", _figure(result["map_voc2007"]), _figure(result["map"])))
     header = ("class", "objects", "detections", "AP 11-point", "AP all-point")
     return f"""<p class="big">mAP (VOC2007) {_figure(result["map_voc2007"])}</p>
-<p>{escape(weights)} on {len(examples)} pictures of {escape(sets)}, IoU 0.5, by the rules of the
+<p>{escape(weights)} on {len(examples)} images of {escape(sets)}, IoU 0.5, by the rules of the
 PASCAL VOC development kit.</p>
 {_table(header, rows)}
 <h2>Precision and recall</h2>{curves}
-{_pictures(found, there, examples, classes)}"""
+{_images(found, there, examples, classes)}"""
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -114,7 +114,7 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> str:
 def _statistics(
     sets: Sequence[tuple[str, Sequence[batches.Example]]], classes: Sequence[str]
 ) -> str:
-    header = ("image sets", "pictures", "without objects", "left out", "difficult", *classes)
+    header = ("image sets", "images", "without objects", "left out", "difficult", *classes)
     rows = []
     for name, examples in sets:
         there = evaluate.objects(examples)
@@ -130,7 +130,7 @@ def _statistics(
         )
     sizes = _relative_sizes(sets[0][1], len(classes))
     return f"""<h2>Data</h2>{_table(header, rows)}
-<p>Left out of the training: boxes without an area inside the picture.</p>
+<p>Left out of the training: boxes without an area inside the image.</p>
 {plots.box_sizes(sizes, classes)}"""
 
 
@@ -148,15 +148,17 @@ def _sessions(record: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _pictures(
-    found: voc_ap.Scored,
-    there: voc_ap.Objects,
+def _images(
+    found: voc_ap.Predictions,
+    there: voc_ap.GroundTruth,
     examples: Sequence[batches.Example],
     classes: Sequence[str],
 ) -> str:
-    """The best and the worst pictures by F1 among detections that the node would publish."""
+    """The best and the worst images by F1 among detections that the node would publish."""
     sure = found.scores >= SURE
-    found = voc_ap.Scored(*(c[sure] for c in (found.image, found.label, found.boxes, found.scores)))
+    found = voc_ap.Predictions(
+        *(c[sure] for c in (found.image_index, found.label, found.boxes, found.scores))
+    )
     verdicts = voc_ap.judge(found, there, len(classes))
     missed = ~there.difficult
     missed[verdicts.target[verdicts.true]] = False
@@ -164,16 +166,16 @@ def _pictures(
     def count(images: np.ndarray) -> np.ndarray:
         return np.bincount(images, minlength=len(examples))
 
-    right = count(found.image[verdicts.true])
-    wrong = count(found.image[~verdicts.true & ~verdicts.ignored])
-    lost = count(there.image[missed])
+    right = count(found.image_index[verdicts.true])
+    wrong = count(found.image_index[~verdicts.true & ~verdicts.ignored])
+    lost = count(there.image_index[missed])
     all_of_them = 2 * right + wrong + lost
     f1 = np.divide(2 * right, all_of_them, out=np.ones(len(examples)), where=all_of_them > 0)
-    order = np.lexsort((-all_of_them, -f1))  # of equally good pictures the fuller ones first
+    order = np.lexsort((-all_of_them, -f1))  # of equally good images the fuller ones first
     if len(order) > 2 * SHOWN:
-        chosen = [("Best pictures", order[:SHOWN]), ("Worst pictures", order[: -SHOWN - 1 : -1])]
+        chosen = [("Best images", order[:SHOWN]), ("Worst images", order[: -SHOWN - 1 : -1])]
     else:
-        chosen = [("Pictures, best first", order)]
+        chosen = [("Images, best first", order)]
 
     parts = [
         f"<p>Detections with a score of {SURE} or more: <b class=true>right</b>, <b class=false>"
@@ -183,16 +185,16 @@ def _pictures(
         parts.append(f"<h2>{title}</h2>")
         for i in images.tolist():
             boxes = []
-            for row in np.flatnonzero(missed & (there.image == i)).tolist():
+            for row in np.flatnonzero(missed & (there.image_index == i)).tolist():
                 boxes.append((there.boxes[row], classes[there.label[row]], _MISSED))
-            for row in np.flatnonzero((found.image == i) & ~verdicts.ignored).tolist():
+            for row in np.flatnonzero((found.image_index == i) & ~verdicts.ignored).tolist():
                 text = drawing.caption(classes[found.label[row]], found.scores[row])
                 boxes.append((found.boxes[row], text, _TRUE if verdicts.true[row] else _FALSE))
             caption = (
-                f"{examples[i].item.picture.name}: {right[i]} right, {wrong[i]} wrong, "
+                f"{examples[i].item.image.name}: {right[i]} right, {wrong[i]} wrong, "
                 f"{lost[i]} missed"
             )
-            source = _data_uri(_drawn(image_files.read(examples[i].item.picture), boxes))
+            source = _data_uri(_drawn(image_files.read(examples[i].item.image), boxes))
             parts.append(
                 f'<figure><img src="{source}" alt="{escape(caption)}">'
                 f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -204,7 +206,7 @@ def _pictures(
 
 
 def _relative_sizes(examples: Sequence[batches.Example], classes: int) -> list[np.ndarray]:
-    """For each class the square root of each box's share of its picture."""
+    """For each class the square root of each box's share of its image."""
     sizes = batches.sizes(examples)
     shares = [
         np.sqrt((e.boxes[:, 2:] - e.boxes[:, :2]).clip(0).prod(axis=1) / max(1, width * height))
@@ -216,17 +218,17 @@ def _relative_sizes(examples: Sequence[batches.Example], classes: int) -> list[n
 
 
 def _drawn(
-    picture: np.ndarray, boxes: Iterable[tuple[np.ndarray, str, tuple[int, int, int]]]
+    image: np.ndarray, boxes: Iterable[tuple[np.ndarray, str, tuple[int, int, int]]]
 ) -> np.ndarray:
-    scale = min(1.0, _SIDE / max(picture.shape[:2]))
-    canvas = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     for box, text, colour in boxes:
         drawing.outline(canvas, box * scale, text, colour)
     return canvas
 
 
-def _data_uri(picture: np.ndarray) -> str:
-    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+def _data_uri(image: np.ndarray) -> str:
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done, "OpenCV always has JPEG"
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 

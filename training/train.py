@@ -35,7 +35,7 @@ LOG_EVERY = 10
 
 
 class NotFinite(RuntimeError):
-    """The loss or the gradient is not a number; the message names the pictures of the batch."""
+    """The loss or the gradient is not a number; the message names the images of the batch."""
 
 
 @dataclass
@@ -136,8 +136,8 @@ class Trainer:
         for i, (part, found) in enumerate(zip(parts, matches, strict=True)):
             last = i == len(parts) - 1
             with self._synchronised(last), self._autocast():
-                pictures = part.pictures.to(self.device, non_blocking=True)
-                scores, offsets = self.network(self.model.normalise(pictures))
+                images = part.images.to(self.device, non_blocking=True)
+                scores, offsets = self.network(self.model.normalise(images))
                 losses = torch.stack(multibox_loss(scores, offsets, found, defaults)) / divisor
                 self.scaler.scale(losses.sum()).backward()
             sums += losses.detach()
@@ -170,7 +170,7 @@ class Trainer:
         raise NotFinite(
             f"iteration {self.progress.iteration}: the loss is not finite (classification "
             f"{losses[0]:g}, localisation {losses[1]:g}, gradient norm {norm:g}). A learning rate "
-            f"too high (--lr {self.run.lr:g}) or a picture of this batch is to blame:\n  "
+            f"too high (--lr {self.run.lr:g}) or an image of this batch is to blame:\n  "
             + "\n  ".join(names)
         )
 
@@ -244,7 +244,9 @@ class Trainer:
         if metrics:
             result = None
             if self.val_examples:
-                detector = Detector(self.weights(None), str(self.device), "fp32", evaluate.LIMITS)
+                detector = Detector(
+                    self.weights(None), str(self.device), "fp32", evaluate.THRESHOLDS
+                )
                 found = evaluate.detect(detector, self.val_examples)
                 there = evaluate.objects(self.val_examples)
                 result = evaluate.figures(found, there, self.classes)
@@ -348,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_files.add_session(trainer.out, iteration, given, stored, trainer.classes, device)
             metrics = run_files.Metrics(trainer.out, iteration, run.tensorboard)
             print(
-                f"{len(trainer.examples)} pictures, {len(trainer.classes)} classes "
+                f"{len(trainer.examples)} images, {len(trainer.classes)} classes "
                 f"({', '.join(trainer.classes)}), {device}, "
                 f"{str(trainer.dtype).split('.')[-1]}, iterations {iteration} to {run.iterations}",
                 file=sys.stderr,

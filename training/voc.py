@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for defect in report.defects:
         print(defect)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
-    print(f"{report.pictures} pictures; objects: {counts or 'none'}")
+    print(f"{report.images} images; objects: {counts or 'none'}")
     kinds = Counter(defect.kind for defect in report.defects)
     print(
         f"{len(report.defects)} defects: "

@@ -37,9 +37,9 @@ class TorchBackend:
         """The default boxes on the device, float32 (N, 4)."""
         return self._model.defaults
 
-    def __call__(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """Class scores and offsets, on the device, of a uint8 RGB batch (B, 300, 300, 3)."""
-        batch = torch.from_numpy(pictures).to(self.device, non_blocking=True)
+        batch = torch.from_numpy(images).to(self.device, non_blocking=True)
         return self._model(self._model.normalise(batch))
 
 

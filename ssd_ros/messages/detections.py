@@ -34,7 +34,7 @@ def detection_array(
 
     Returns:
         `class_id` is the class name; `bbox` has centre and size in pixels of the frame. The pose
-        of a hypothesis is left at zero: a picture alone does not tell it.
+        of a hypothesis is left at zero: an image alone does not tell it.
     """
     message = Detection2DArray(header=header)
     message.detections = [

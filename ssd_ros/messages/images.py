@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs images <-> pictures in memory.
+"""sensor_msgs images <-> images in memory.
 
 Eight-bit encodings are viewed where they lie, whatever their row stride. All others go through a
 library, chosen once at import: rosbags-image where it is installed, else cv_bridge. In this order
@@ -17,9 +17,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 
-from ssd_ros.image import ChannelOrder, Picture
+from ssd_ros.image import ChannelOrder, Image
 from ssd_ros.model.config import INPUT_SIZE
 
 _IN_PLACE: dict[str, tuple[int, ChannelOrder]] = {
@@ -47,77 +48,77 @@ _DECODE_REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
-MAX_PIXELS = 2**26  # a message that claims a larger picture is broken, not a camera
+MAX_PIXELS = 2**26  # a message that claims a larger image is broken, not a camera
 
 
-class BadImage(ValueError):
+class ImageError(ValueError):
     """An image message that contradicts itself or cannot be read; the message says why."""
 
 
-def picture_from_image(message: Image) -> Picture:
-    """The picture of an Image message, without a copy where the encoding is 8-bit colour or grey.
+def image_from_msg(message: ImageMsg) -> Image:
+    """The image of an Image message, without a copy where the encoding is 8-bit colour or grey.
 
     Raises:
-        BadImage: size, step, data and encoding do not fit together, or the encoding is unknown.
+        ImageError: size, step, data and encoding do not fit together, or the encoding is unknown.
     """
     encoding = message.encoding
     in_place = _IN_PLACE.get(encoding)
     pixel_bytes = in_place[0] if in_place else _CONVERTED.get(encoding)
     if pixel_bytes is None:
         known = ", ".join((*_IN_PLACE, *_CONVERTED))
-        raise BadImage(f"encoding '{encoding[:40]}' is not supported; supported are {known}")
+        raise ImageError(f"encoding '{encoding[:40]}' is not supported; supported are {known}")
     height, width, step = message.height, message.width, message.step
     if not (height and width) or height * width > MAX_PIXELS:
-        raise BadImage(f"size is {width}x{height}, expected 1 to {MAX_PIXELS} pixels")
+        raise ImageError(f"size is {width}x{height}, expected 1 to {MAX_PIXELS} pixels")
     if step < width * pixel_bytes:
-        raise BadImage(
+        raise ImageError(
             f"step is {step}, expected at least {width * pixel_bytes} for {width} pixels {encoding}"
         )
     if len(message.data) != step * height:
-        raise BadImage(
+        raise ImageError(
             f"data has {len(message.data)} bytes, expected {step * height} "
             f"(step {step} x height {height})"
         )
     if in_place is None:
-        return Picture(_to_bgr(message, width * pixel_bytes), "bgr")
+        return Image(_to_bgr(message, width * pixel_bytes), "bgr")
     channels, order = in_place
     pixels = np.ndarray((height, width, channels), np.uint8, message.data, 0, (step, channels, 1))
-    return Picture(pixels, order)
+    return Image(pixels, order)
 
 
-def picture_from_compressed(message: CompressedImage) -> Picture:
-    """The picture of a CompressedImage message (JPEG, PNG and what else OpenCV reads).
+def image_from_compressed_msg(message: CompressedImage) -> Image:
+    """The image of a CompressedImage message (JPEG, PNG and what else OpenCV reads).
 
     A JPEG much larger than the network's input is decoded at half, a quarter or an eighth of its
-    size, which libjpeg does faster than in full; the picture keeps its real size for the boxes.
+    size, which libjpeg does faster than in full; the image keeps its real size for the boxes.
 
     Raises:
-        BadImage: the data are not a whole picture.
+        ImageError: the data are not a whole image.
     """
     data = np.frombuffer(message.data, np.uint8)
     try:
         with PillowImage.open(io.BytesIO(message.data)) as header:  # reads the header alone
             size, kind = header.size, header.format
     except Exception as error:  # Pillow's plugins raise nearly anything at broken data
-        raise BadImage(f"data ({len(data)} bytes) are not a picture: {error}"[:200]) from None
+        raise ImageError(f"data ({len(data)} bytes) are not an image: {error}"[:200]) from None
     if size[0] * size[1] > MAX_PIXELS:
-        raise BadImage(f"size is {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
-    # Drivers pad the end; the marker cannot occur inside the picture's own data.
+        raise ImageError(f"size is {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
+    # Drivers pad the end; the marker cannot occur inside the image's own data.
     if kind == "JPEG" and b"\xff\xd9" not in data[-4096:].tobytes():
-        raise BadImage(f"JPEG of {len(data)} bytes is cut off: it has no end marker")
+        raise ImageError(f"JPEG of {len(data)} bytes is cut off: it has no end marker")
     reduction = max(
         (r for r in _DECODE_REDUCED if kind == "JPEG" and min(size) >= r * INPUT_SIZE), default=1
     )
     try:
         pixels = cv2.imdecode(data, _DECODE_REDUCED.get(reduction, _DECODE))
     except cv2.error as error:
-        raise BadImage(f"{kind} cannot be decoded: {error.err}") from None
+        raise ImageError(f"{kind} cannot be decoded: {error.err}") from None
     if pixels is None:
-        raise BadImage(f"{kind} of {len(data)} bytes cannot be decoded")
-    return Picture(pixels, "bgr", size if reduction > 1 else None)
+        raise ImageError(f"{kind} of {len(data)} bytes cannot be decoded")
+    return Image(pixels, "bgr", size if reduction > 1 else None)
 
 
-def fill_image(message: Image, pixels: np.ndarray, encoding: str) -> Image:
+def fill_image(message: ImageMsg, pixels: np.ndarray, encoding: str) -> ImageMsg:
     """Puts 8-bit pixels (H, W, C) or (H, W) into a message; its header is left alone."""
     pixels = np.ascontiguousarray(pixels)
     message.height, message.width = pixels.shape[:2]
@@ -135,9 +136,9 @@ def as_array(data: np.ndarray) -> array.array:
     return result
 
 
-def _to_bgr(message: Image, row_bytes: int) -> np.ndarray:
+def _to_bgr(message: ImageMsg, row_bytes: int) -> np.ndarray:
     """Conversion by the library, of rows without padding (rosbags-image does not know `step`)."""
-    packed = Image(
+    packed = ImageMsg(
         header=message.header,
         height=message.height,
         width=message.width,
@@ -148,20 +149,20 @@ def _to_bgr(message: Image, row_bytes: int) -> np.ndarray:
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     packed.data = as_array(np.ascontiguousarray(rows[:, :row_bytes]))
     if _convert is None:
-        raise BadImage(
+        raise ImageError(
             f"encoding '{message.encoding}' needs rosbags-image (pip) or cv_bridge (apt), "
             "and neither is installed"
         )
     try:
         pixels = np.asarray(_convert(packed))
     except Exception as error:  # libraries raise their own kinds, all of them mean one bad message
-        raise BadImage(
+        raise ImageError(
             f"encoding '{message.encoding}' cannot be converted: {error}"[:200]
         ) from None
     return pixels
 
 
-def _converter() -> Callable[[Image], np.ndarray] | None:
+def _converter() -> Callable[[ImageMsg], np.ndarray] | None:
     try:
         rosbags_image = importlib.import_module("rosbags.image")
     except ImportError:

@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from ssd_ros.detector import Detections
 from ssd_ros.drawing import caption, class_colour
 
-DISTANCE = 1.0  # metres before the camera: a picture alone does not tell how far things are
+DISTANCE = 1.0  # metres before the camera: an image alone does not tell how far things are
 _LINE = 0.004  # metres
 _LIFETIME = Duration(sec=1)  # a camera that stops leaves nothing behind
 
@@ -36,8 +36,8 @@ def outlines(
         classes: names that the detections' labels index.
         size: width and height of the frame.
         info: the camera's; of its projection P (or K, where P is not set) the focal lengths and
-            the centre are used. Lens distortion is not undone: on a picture that is not rectified
-            the outlines lie as the picture does.
+            the centre are used. Lens distortion is not undone: on an image that is not rectified
+            the outlines lie as the image does.
 
     Returns:
         First a marker that deletes those of the frame before, then two a detection; nothing but
@@ -49,7 +49,7 @@ def outlines(
         matrix = np.array(info.k).reshape(3, 3)
     if not (matrix[0, 0] and matrix[1, 1] and info.width and info.height):
         return MarkerArray(markers=[delete])
-    # The calibration may be of another resolution than the pictures are sent at.
+    # The calibration may be of another resolution than the images are sent at.
     scale = np.array([info.width, info.height]) / size
     focal, centre = matrix[[0, 1], [0, 1]], matrix[:2, 2]
     corners = detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)

@@ -15,13 +15,13 @@ class SSDConfig:
     """Default boxes and input normalisation of one SSD300 variant.
 
     Attributes:
-        scales: seven sides of the square default boxes as fractions of the picture's side, one a
+        scales: seven sides of the square default boxes as fractions of the image's side, one a
             feature map and one more: the second square of map k has side
             sqrt(scales[k] * scales[k + 1]) (arXiv 1512.02325, section 2.2).
         aspect_ratios: for each of the six maps the ratios besides 1; each stands for itself and
             its inverse, so that a cell has 2 + 2 * len(ratios) boxes.
         steps: for each map the distance between its cells in input pixels.
-        clip: cut the sides of default boxes that are longer than the picture to its length.
+        clip: cut the sides of default boxes that are longer than the image to its length.
         mean, std: of the RGB channels on the scale 0 to 1; the input is (x - mean) / std.
 
     Raises:

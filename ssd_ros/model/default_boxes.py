@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The default boxes of SSD300, and boxes as offsets from them.
 
-Default boxes are centre x, centre y, width, height as fractions of the picture; boxes are
+Default boxes are centre x, centre y, width, height as fractions of the image; boxes are
 corners x1 y1 x2 y2 on the same scale.
 """
 
@@ -83,7 +83,7 @@ def decode(offsets: Tensor, defaults: Tensor) -> Tensor:
         defaults: (..., 4) default boxes; the shapes broadcast.
 
     Returns:
-        (..., 4) corners as fractions; they may lie outside the picture.
+        (..., 4) corners as fractions; they may lie outside the image.
     """
     centre = defaults[..., :2] + offsets[..., :2] * CENTRE_VARIANCE * defaults[..., 2:]
     growth = (offsets[..., 2:] * SIZE_VARIANCE).clamp(max=MAX_LOG_GROWTH).exp()

@@ -2,9 +2,9 @@
 """From the network's outputs to detections: the whole batch at once, on the device.
 
 The order of steps is fixed (arXiv 1512.02325, section 3.1 and the end of section 4): softmax;
-scores above the threshold; the best `top_k` of each picture and class; decoding of those alone,
-cut to the picture; non-maximum suppression within each picture and class; the best
-`max_detections` of each picture.
+scores above the threshold; the best `top_k` of each image and class; decoding of those alone,
+cut to the image; non-maximum suppression within each image and class; the best
+`max_detections` of each image.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ssd_ros.model.default_boxes import decode
 
 
 @dataclass(frozen=True)
-class Limits:
+class Thresholds:
     """Which candidates become detections.
 
     Attributes:
         score_threshold: a detection's score is above it, 0 to 1.
         nms_iou_threshold: of two boxes of a class that overlap by more than this intersection
             over union, only the better scored one stays, 0 to 1.
-        max_detections: at most so many in a picture.
-        top_k: candidates of a picture and class that reach the suppression.
+        max_detections: at most so many in an image.
+        top_k: candidates of an image and class that reach the suppression.
 
     Raises:
         ValueError: a value is out of its range.
@@ -51,7 +51,7 @@ def postprocess(
     scores: Tensor,
     offsets: Tensor,
     defaults: Tensor,
-    limits: Limits,
+    limits: Thresholds,
     wanted: Tensor | None = None,
 ) -> Tensor:
     """Detections of a batch.
@@ -64,34 +64,34 @@ def postprocess(
         wanted: bool (C,), the classes to report; None for all.
 
     Returns:
-        float32 tensor (D, 7), one row a detection: index of the picture in the batch, 0-based
-        class, score, and x1 y1 x2 y2 as fractions of the picture, 0 <= x1 < x2 <= 1. Sorted by
-        picture, then by falling score. One tensor, so that one copy brings it to the host.
+        float32 tensor (D, 7), one row a detection: index of the image in the batch, 0-based
+        class, score, and x1 y1 x2 y2 as fractions of the image, 0 <= x1 < x2 <= 1. Sorted by
+        image, then by falling score. One tensor, so that one copy brings it to the host.
     """
     probabilities = scores.float().softmax(dim=-1)[..., 1:]
     passed = probabilities > limits.score_threshold
     if wanted is not None:
         passed &= wanted
-    image, box, label = passed.nonzero(as_tuple=True)
-    score = probabilities[image, box, label]
+    image_index, box, label = passed.nonzero(as_tuple=True)
+    score = probabilities[image_index, box, label]
 
     best_first = score.argsort(descending=True, stable=True)
-    group = image * probabilities.shape[-1] + label
+    group = image_index * probabilities.shape[-1] + label
     rows = best_first[_rank_in_group(group[best_first]) < limits.top_k]
 
-    corners = decode(offsets[image[rows], box[rows]].float(), defaults[box[rows]].float())
+    corners = decode(offsets[image_index[rows], box[rows]].float(), defaults[box[rows]].float())
     corners = corners.clamp(0, 1)
     visible = (corners[:, 2:] > corners[:, :2]).all(dim=1)
     rows, corners = rows[visible], corners[visible]
 
     rows_kept = _suppress(corners, score[rows], group[rows], limits.nms_iou_threshold)
     rows, corners = rows[rows_kept], corners[rows_kept]
-    within = _rank_in_group(image[rows]) < limits.max_detections
+    within = _rank_in_group(image_index[rows]) < limits.max_detections
     rows, corners = rows[within], corners[within]
 
-    by_image = image[rows].argsort(stable=True)
+    by_image = image_index[rows].argsort(stable=True)
     rows, corners = rows[by_image], corners[by_image]
-    columns = torch.stack((image[rows], label[rows]), dim=1).float()
+    columns = torch.stack((image_index[rows], label[rows]), dim=1).float()
     return torch.cat((columns, score[rows, None], corners), dim=1)
 
 
@@ -99,7 +99,7 @@ def _suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float
     """Mask of the boxes that stay, each group by itself.
 
     In double precision: torchvision keeps groups apart by moving them to far coordinates, where
-    single precision would make a picture's result depend on its place in the batch.
+    single precision would make an image's result depend on its place in the batch.
     """
     kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     kept[batched_nms(boxes.double(), scores.double(), group, iou_threshold)] = True

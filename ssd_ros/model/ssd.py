@@ -17,7 +17,7 @@ CONV4_3_SCALE = 20.0
 
 
 class SSD300(nn.Module):
-    """The network of arXiv 1512.02325, figure 2: from pictures to class scores and box offsets.
+    """The network of arXiv 1512.02325, figure 2: from images to class scores and box offsets.
 
     Args:
         num_classes: object classes, at least 1. The background is not one of them: the network
@@ -89,16 +89,16 @@ class SSD300(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
-    def normalise(self, pictures: Tensor) -> Tensor:
-        """The network's input for 8-bit pictures.
+    def normalise(self, images: Tensor) -> Tensor:
+        """The network's input for 8-bit images.
 
         Args:
-            pictures: uint8 tensor (B, 300, 300, 3), RGB.
+            images: uint8 tensor (B, 300, 300, 3), RGB.
 
         Returns:
             tensor (B, 3, 300, 300) of the parameters' type, channels_last in memory.
         """
-        return ((pictures / 255 - self.mean) / self.std).to(self._dtype).permute(0, 3, 1, 2)
+        return ((images / 255 - self.mean) / self.std).to(self._dtype).permute(0, 3, 1, 2)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -24,21 +24,22 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 from vision_msgs.msg import Detection2DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
-from ssd_ros.image import Picture
-from ssd_ros.messages.images import picture_from_compressed, picture_from_image
-from ssd_ros.ros.frame_loss import Losses, Stamps
+from ssd_ros.image import Image
+from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
+from ssd_ros.ros.frame_loss import FrameLoss, FrameLossEstimator
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-Frame: TypeAlias = "Image | CompressedImage"
-RECENT = 200  # pictures that medians and percentiles are taken over
+Frame: TypeAlias = "ImageMsg | CompressedImage"
+RECENT = 200  # images that medians and percentiles are taken over
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -77,7 +78,7 @@ class Camera:
         outputs: namespace of the outputs.
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
         markers: publish outlines in the optical frame, too, by what `camera_info` beside the
-            picture says.
+            image says.
         group: of the subscriptions; None for the node's own.
         arrived: called from the executor's thread whenever the slot was filled.
     """
@@ -111,12 +112,12 @@ class Camera:
         self._subscription: Subscription | None = None
         self._lock = threading.Lock()
         self._newest: Arrival | None = None
-        self._stamps = Stamps()
+        self._stamps = FrameLossEstimator()
         self.topic = topic
         self.counts = Counts()
         self._quiet_since = time.monotonic()
         self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
-        self.annotated = node.create_publisher(Image, f"{outputs}/detections_image", 1)
+        self.annotated = node.create_publisher(ImageMsg, f"{outputs}/detections_image", 1)
         self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
         self.info: CameraInfo | None = None
         self.markers: Publisher | None = None
@@ -137,7 +138,7 @@ class Camera:
 
     @property
     def subscribed(self) -> bool:
-        """Whether pictures are received."""
+        """Whether images are received."""
         return self._subscription is not None
 
     def unsubscribe(self) -> None:
@@ -160,7 +161,7 @@ class Camera:
         """Subscribes anew where the publishers now ask for another reliability.
 
         Until there is a publisher the subscription is reliable: one that offers it is then heard
-        from its first picture on. One that does not is followed here.
+        from its first image on. One that does not is followed here.
         """
         if self._subscription is None:
             return
@@ -179,12 +180,12 @@ class Camera:
         return self._subscription.qos_profile.reliability
 
     def publishers(self) -> list[TopicEndpointInfo]:
-        """Who publishes the pictures, with the QoS they offer."""
+        """Who publishes the images, with the QoS they offer."""
         return self._node.get_publishers_info_by_topic(self.topic)
 
     @property
     def quiet_for(self) -> float:
-        """Seconds since the last picture came, or since it could have come."""
+        """Seconds since the last image came, or since it could have come."""
         return time.monotonic() - self._quiet_since
 
     def receive(self, frame: Frame) -> None:
@@ -209,25 +210,25 @@ class Camera:
             arrival, self._newest = self._newest, None
         return arrival
 
-    def losses(self) -> Losses | None:
-        """How many pictures are lost on the way, as far as the stamps of the others tell."""
+    def losses(self) -> FrameLoss | None:
+        """How many images are lost on the way, as far as the stamps of the others tell."""
         with self._lock:
             return self._stamps.losses()
 
-    def view(self, frame: Frame) -> Picture:
-        """A frame's picture.
+    def view(self, frame: Frame) -> Image:
+        """A frame's image.
 
         Raises:
-            BadImage: the frame contradicts itself or cannot be decoded.
+            ImageError: the frame contradicts itself or cannot be decoded.
         """
-        return picture_from_compressed(frame) if self._compressed else picture_from_image(frame)
+        return image_from_compressed_msg(frame) if self._compressed else image_from_msg(frame)
 
     def _receive_info(self, info: CameraInfo) -> None:
         self.info = info
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
         self._subscription = self._node.create_subscription(
-            CompressedImage if self._compressed else Image,
+            CompressedImage if self._compressed else ImageMsg,
             self.topic,
             self.receive,
             QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability),
@@ -263,9 +264,9 @@ def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> Reliability
 
 
 def output_namespaces(topics: Sequence[str]) -> list[str]:
-    """Where each image topic's outputs go: beside the picture, as image_pipeline does.
+    """Where each image topic's outputs go: beside the image, as image_pipeline does.
 
-    Pictures that share a namespace would share their outputs; those get them below their own
+    Images that share a namespace would share their outputs; those get them below their own
     names.
     """
     spaces = [topic.rsplit("/", 1)[0] for topic in topics]

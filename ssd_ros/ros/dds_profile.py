@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How pictures travel: the Fast DDS profile that keeps them from getting lost."""
+"""How images travel: the Fast DDS profile that keeps them from getting lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def has_profile() -> bool:
     return any(os.environ.get(name) for name in PROFILE_VARIABLES)
 
 
-def use_profile(file: Path) -> None:
+def apply_profile(file: Path) -> None:
     """Puts a profile in force here, before rclpy.init, and for child processes.
 
     One that the user has chosen stays.
@@ -35,8 +35,8 @@ def use_profile(file: Path) -> None:
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(file)))
 
 
-def remedy() -> str:
-    """What to do where pictures get lost on the way to this process, for its log."""
+def suggestion() -> str:
+    """What to do where images get lost on the way to this process, for its log."""
     if "fastrtps" not in get_rmw_implementation_identifier():
         return (
             "give the camera's driver and this node larger receive buffers (net.core.rmem_max), "

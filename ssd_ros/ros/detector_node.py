@@ -16,29 +16,29 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from ssd_ros.backends.pytorch import release_memory
 from ssd_ros.detector import Detections, Detector
 from ssd_ros.drawing import annotate
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.messages.detections import detection_array, label_info
-from ssd_ros.messages.images import BadImage, fill_image
+from ssd_ros.messages.images import ImageError, fill_image
 from ssd_ros.messages.markers import outlines
 from ssd_ros.ros import diagnostics, parameters, process
 from ssd_ros.ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns
 from ssd_ros.weights.weights import WeightsError
 
-ADAPT_EVERY = 0.2  # seconds between two looks at who publishes the pictures
+ADAPT_EVERY = 0.2  # seconds between two looks at who publishes the images
 LOG_EVERY = 1.0  # seconds between two messages about the same kind of trouble
 
 
 class DetectorNode(LifecycleNode):
     """Detects objects on camera topics.
 
-    Three kinds of work, each in a thread: the callback group `_pictures` stores the newest frame of
+    Three kinds of work, each in a thread: the callback group `_images` stores the newest frame of
     each camera; the default group answers services, and may take seconds to load weights; the
     inference thread takes the frames as one batch, runs the network and publishes. They share the
     cameras' slots and `_detector`, which is replaced whole and never changed.
@@ -59,9 +59,9 @@ class DetectorNode(LifecycleNode):
         self._watches: list[diagnostics.Watch] = []
         self._inference: deque[float] = deque(maxlen=RECENT)  # seconds a batch
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._pictures = MutuallyExclusiveCallbackGroup()
-        self.create_timer(1.0, self._every_second, self._pictures)
-        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self._pictures)
+        self._images = MutuallyExclusiveCallbackGroup()
+        self.create_timer(1.0, self._every_second, self._images)
+        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self._images)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.add_on_set_parameters_callback(self._on_parameters)
 
@@ -131,7 +131,7 @@ class DetectorNode(LifecycleNode):
                         outputs,
                         compressed,
                         values["markers"],
-                        self._pictures,
+                        self._images,
                         self._on_frame,
                     )
                 )
@@ -175,7 +175,7 @@ class DetectorNode(LifecycleNode):
         release_memory()
 
     def _listen(self, wanted: bool) -> None:
-        """Receives pictures, or leaves the cameras to others."""
+        """Receives images, or leaves the cameras to others."""
         for camera in self._cameras:
             if wanted:
                 camera.subscribe()
@@ -232,7 +232,7 @@ class DetectorNode(LifecycleNode):
             self._detector = self._load(values)
             release_memory()
         else:
-            self._detector = self._detector.with_limits(
+            self._detector = self._detector.with_thresholds(
                 parameters.limits(values), parameters.chosen_classes(values)
             )
         self._publish_label_info()
@@ -296,17 +296,17 @@ class DetectorNode(LifecycleNode):
         """The newest frame of every camera that has one, as one batch."""
         detector = self._detector
         assert detector is not None
-        batch = [(c, *viewed) for c in self._cameras if (viewed := self._newest_picture(c))]
+        batch = [(c, *viewed) for c in self._cameras if (viewed := self._newest_image(c))]
         start = time.monotonic()
-        found = detector([picture for _, _, picture in batch])
+        found = detector([image for _, _, image in batch])
         if batch:
             self._inference.append(time.monotonic() - start)
-        for (camera, arrival, picture), detections in zip(batch, found, strict=True):
+        for (camera, arrival, image), detections in zip(batch, found, strict=True):
             if self._enabled:
-                self._publish(camera, arrival, picture, detections, detector)
+                self._publish(camera, arrival, image, detections, detector)
         self._failure = ""
 
-    def _newest_picture(self, camera: Camera) -> tuple[Arrival, Picture] | None:
+    def _newest_image(self, camera: Camera) -> tuple[Arrival, Image] | None:
         arrival = camera.take()
         if arrival is None:
             return None
@@ -316,11 +316,11 @@ class DetectorNode(LifecycleNode):
             return None
         try:
             return arrival, camera.view(arrival.frame)
-        except BadImage as error:
+        except ImageError as error:
             camera.counts.bad += 1
             camera.counts.last_bad = str(error)
             self.get_logger().warning(
-                f"skipped a picture on '{camera.topic}': {error}", throttle_duration_sec=LOG_EVERY
+                f"skipped an image on '{camera.topic}': {error}", throttle_duration_sec=LOG_EVERY
             )
             return None
 
@@ -328,7 +328,7 @@ class DetectorNode(LifecycleNode):
         self,
         camera: Camera,
         arrival: Arrival,
-        picture: Picture,
+        image: Image,
         detections: Detections,
         detector: Detector,
     ) -> None:
@@ -338,10 +338,10 @@ class DetectorNode(LifecycleNode):
         camera.counts.latencies.append(self._age(arrival))
         camera.counts.handling.append(time.monotonic() - arrival.when)
         if camera.annotated.get_subscription_count():
-            canvas = annotate(picture, detections, detector.classes)
-            camera.annotated.publish(fill_image(Image(header=header), canvas, "bgr8"))
+            canvas = annotate(image, detections, detector.classes)
+            camera.annotated.publish(fill_image(ImageMsg(header=header), canvas, "bgr8"))
         if camera.markers and camera.info and camera.markers.get_subscription_count():
-            size = picture.width, picture.height
+            size = image.width, image.height
             camera.markers.publish(
                 outlines(header, detections, detector.classes, size, camera.info)
             )
@@ -390,7 +390,7 @@ class DetectorNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run ssd_ros detector`."""
-    # While one thread loads new weights, the other goes on receiving pictures.
+    # While one thread loads new weights, the other goes on receiving images.
     return process.run("detector", DetectorNode, arguments, threads=2)
 
 

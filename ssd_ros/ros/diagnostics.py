@@ -2,8 +2,8 @@
 """What the node says of its health, in /diagnostics and in the log.
 
 Levels of the detector: ERROR where something failed (the message says what), WARN while it is not
-active or is paused, else OK. Levels of a camera: STALE where pictures came and come no more, WARN
-where none has come yet, where pictures are lost on the way, and where the last ten seconds brought
+active or is paused, else OK. Levels of a camera: STALE where images came and come no more, WARN
+where none has come yet, where images are lost on the way, and where the last ten seconds brought
 bad or too old ones, else OK.
 """
 
@@ -20,9 +20,9 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from ssd_ros.detector import Detector
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.camera import Camera
-from ssd_ros.ros.frame_loss import Losses
+from ssd_ros.ros.frame_loss import FrameLoss
 
-REMEMBERED = 10.0  # seconds that a bad picture stays in a camera's line
+REMEMBERED = 10.0  # seconds that a bad image stays in a camera's line
 
 
 def node_status(
@@ -41,7 +41,7 @@ def node_status(
         detector: the model in force.
         state: detecting, paused, inactive or unconfigured.
         failure: what went wrong last, empty for nothing.
-        inference: seconds that the latest batches took, from pictures in memory to boxes.
+        inference: seconds that the latest batches took, from images in memory to boxes.
     """
     level = DiagnosticStatus.OK if state == "detecting" else DiagnosticStatus.WARN
     if failure:
@@ -90,7 +90,7 @@ class Watch:
         """What there is to say of the camera.
 
         Args:
-            timeout: seconds without a picture that are too many.
+            timeout: seconds without an image that are too many.
             other_topics: image topics that exist beside this one; asked for only where needed.
         """
         camera, counts = self._camera, self._camera.counts
@@ -106,27 +106,27 @@ class Watch:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
             kind, summary = "quiet", why_quiet(camera, other_topics)
         elif now - self._bad_at < REMEMBERED:
-            summary = f"{counts.bad} bad pictures, the last: {counts.last_bad}"
+            summary = f"{counts.bad} bad images, the last: {counts.last_bad}"
         elif now - self._too_old_at < REMEMBERED:
-            summary = f"{counts.too_old} pictures were older than max_frame_age"
+            summary = f"{counts.too_old} images were older than max_frame_age"
         elif losses and losses.noticeable:
             kind = "lossy"
             summary = (
-                f"{losses.share:.0%} of the pictures on '{camera.topic}' (one every "
-                f"{1e3 * losses.period:.0f} ms) are lost on the way: {dds_profile.remedy()}"
+                f"{losses.share:.0%} of the images on '{camera.topic}' (one every "
+                f"{1e3 * losses.period:.0f} ms) are lost on the way: {dds_profile.suggestion()}"
             )
         else:
-            level, summary = DiagnosticStatus.OK, f"{counts.processed} pictures processed"
+            level, summary = DiagnosticStatus.OK, f"{counts.processed} images processed"
         status = _status(self._name, "", level, summary, _camera_values(camera, losses))
         before, self._trouble = self._trouble, kind
         if kind and kind != before:
             return Look(status, warning=summary)
         if before == "quiet" and camera.subscribed and not kind:
-            return Look(status, news=f"'{camera.topic}': pictures arrive")
+            return Look(status, news=f"'{camera.topic}': images arrive")
         return Look(status)
 
 
-def _camera_values(camera: Camera, losses: Losses | None) -> dict[str, object]:
+def _camera_values(camera: Camera, losses: FrameLoss | None) -> dict[str, object]:
     counts = camera.counts
     values: dict[str, object] = {
         "received": counts.received,
@@ -145,8 +145,8 @@ def _camera_values(camera: Camera, losses: Losses | None) -> dict[str, object]:
 
 
 def why_quiet(camera: Camera, other_topics: Callable[[], Iterable[str]]) -> str:
-    """Why no picture may come, for somebody who has to find out."""
-    start = f"no picture on '{camera.topic}' for {camera.quiet_for:.0f} s"
+    """Why no image may come, for somebody who has to find out."""
+    start = f"no image on '{camera.topic}' for {camera.quiet_for:.0f} s"
     publishers = camera.publishers()
     if not publishers:
         others = ", ".join(other_topics()) or "none"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that never came, told by the stamps of those that did. No ROS."""
+"""Images that never came, told by the stamps of those that did. No ROS."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 WINDOW = 10.0  # seconds of stamps that are judged together
 ENOUGH = 20  # stamps before anything is said
-NOTICEABLE = 0.1  # share of lost pictures that is worth a word
+NOTICEABLE = 0.1  # share of lost images that is worth a word
 RARE = 0.05  # share of gaps with a loss below which they are hiccups
 IRREGULAR = 0.2  # mean distance from a whole number of periods; of gaps at random it is 0.25
 PAUSE = 15  # periods: a longer gap is a camera that waited
 
 
 @dataclass(frozen=True)
-class Losses:
+class FrameLoss:
     """Attributes:
-    period: seconds between two pictures of the camera.
-    share: lost pictures among all that the camera sent, 0 to 1.
+    period: seconds between two images of the camera.
+    share: lost images among all that the camera sent, 0 to 1.
     """
 
     period: float
@@ -31,12 +31,12 @@ class Losses:
         return self.share >= NOTICEABLE
 
 
-class Stamps:
-    """The stamps of a camera's latest pictures.
+class FrameLossEstimator:
+    """The stamps of a camera's latest images.
 
-    A camera takes pictures at even times. Where a gap between two stamps is two, three, … periods
-    long, one, two, … pictures in between were lost on the way. The period is the mean of the
-    shortest gaps: the median would be wrong once half of the pictures are lost. Of pictures that
+    A camera takes images at even times. Where a gap between two stamps is two, three, … periods
+    long, one, two, … images in between were lost on the way. The period is the mean of the
+    shortest gaps: the median would be wrong once half of the images are lost. Of images that
     come at any time nothing is said.
     """
 
@@ -44,15 +44,15 @@ class Stamps:
         self._stamps: deque[int] = deque(maxlen=1000)  # nanoseconds
 
     def note(self, nanoseconds: int) -> None:
-        """Takes the stamp of a picture that arrived."""
+        """Takes the stamp of an image that arrived."""
         if self._stamps and not 0 < nanoseconds - self._stamps[-1] < WINDOW * 1e9:
             self._stamps.clear()  # another camera, a bag that starts again, a clock that was set
         self._stamps.append(nanoseconds)
         while self._stamps[-1] - self._stamps[0] > WINDOW * 1e9:
             self._stamps.popleft()
 
-    def losses(self) -> Losses | None:
-        """What the last seconds tell; None while there are too few pictures."""
+    def losses(self) -> FrameLoss | None:
+        """What the last seconds tell; None while there are too few images."""
         if len(self._stamps) < ENOUGH:
             return None
         gaps = np.diff(np.array(self._stamps))
@@ -65,4 +65,4 @@ class Stamps:
         irregular = np.abs(gaps / period - periods).mean() > IRREGULAR
         if irregular or (periods > 1).mean() < RARE:
             lost = 0
-        return Losses(period * 1e-9, lost / (lost + len(self._stamps)))
+        return FrameLoss(period * 1e-9, lost / (lost + len(self._stamps)))

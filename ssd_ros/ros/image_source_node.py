@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes a folder of pictures, a video or a webcam as a camera topic."""
+"""Publishes a folder of images, a video or a webcam as a camera topic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
 from ssd_ros.io import image_files
@@ -41,23 +42,23 @@ class ImageSource(Node):
             self._parameter(
                 "source",
                 "",
-                "A folder of pictures, a picture, a video file, a webcam (a number, or "
+                "A folder of images, an image, a video file, a webcam (a number, or "
                 "/dev/videoN), or a stream's address.",
             )
         )
-        rate = self._parameter("rate", 30.0, "Pictures a second.", bounds=(0.01, 1000.0))
+        rate = self._parameter("rate", 30.0, "Images a second.", bounds=(0.01, 1000.0))
         loop = self._parameter("loop", True, "Start again at the end, for ever.")
         self._wait_for = self._parameter(
             "wait_for_subscribers",
             0 if loop else 1,
-            "Publish the first picture when each topic has so many subscribers; 1 by default where "
+            "Publish the first image when each topic has so many subscribers; 1 by default where "
             "there is but one round.",
             bounds=(0, 1000),
         )
         transport = self._parameter("transport", "raw", "raw, compressed (JPEG) or both.")
-        self._frame_id = self._parameter("frame_id", "camera", "Optical frame of the pictures.")
+        self._frame_id = self._parameter("frame_id", "camera", "Optical frame of the images.")
         self._quality = self._parameter(
-            "jpeg_quality", 90, "Of compressed pictures.", bounds=(1, 100)
+            "jpeg_quality", 90, "Of compressed images.", bounds=(1, 100)
         )
         if transport not in ("raw", "compressed", "both"):
             raise ValueError(f"transport must be raw, compressed or both, got '{transport}'")
@@ -66,7 +67,7 @@ class ImageSource(Node):
         self._raw = self._compressed = None
         if transport in ("raw", "both"):
             self._raw = self.create_publisher(
-                Image, "image_raw", QoSProfile(depth=10), qos_overriding_options=overrides
+                ImageMsg, "image_raw", QoSProfile(depth=10), qos_overriding_options=overrides
             )
         if transport in ("compressed", "both"):
             self._compressed = self.create_publisher(
@@ -87,12 +88,12 @@ class ImageSource(Node):
         self.create_timer(self._period, self._publish_next)
 
     def close(self) -> None:
-        """At the end of the source, waits until reliable subscribers have the last pictures."""
+        """At the end of the source, waits until reliable subscribers have the last images."""
         if not self._finished:
             return
         for publisher in self._publishers_in_use:
             publisher.wait_for_all_acked(Duration(seconds=5))
-        self.get_logger().info(f"published {self.published} pictures, done")
+        self.get_logger().info(f"published {self.published} images, done")
 
     def _parameter(
         self, name: str, default: Any, text: str, bounds: tuple[float, float] | None = None
@@ -121,7 +122,7 @@ class ImageSource(Node):
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         if self._raw is not None:
-            self._raw.publish(fill_image(Image(header=header), pixels, "bgr8"))
+            self._raw.publish(fill_image(ImageMsg(header=header), pixels, "bgr8"))
         if self._compressed is not None:
             _, jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, self._quality))
             message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
@@ -131,11 +132,11 @@ class ImageSource(Node):
 
 
 def _frames(source: str, loop: bool) -> Iterator[np.ndarray]:
-    """Pictures of a source, BGR uint8 (H, W, 3).
+    """Images of a source, BGR uint8 (H, W, 3).
 
     Raises:
         ValueError, OSError: the source cannot be opened. Later, from the iterator, ValueError for
-            a single picture that cannot be read.
+            a single image that cannot be read.
     """
     if not source:
         raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
@@ -154,7 +155,7 @@ def _open(source: str) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         raise OSError(f"source '{source}' cannot be opened: no video, no webcam and no folder")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a webcam's newest picture, not its oldest
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a webcam's newest image, not its oldest
     return capture
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory for pictures without page faults."""
+"""Memory for images without page faults."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.
 _MIB = 2**20
 
 
-def keep_for_pictures() -> bool:
-    """Makes malloc keep the memory of one picture for the next.
+def tune_malloc_for_images() -> bool:
+    """Makes malloc keep the memory of one image for the next.
 
     By default glibc maps each large block anew and gives it back when it is freed; the page faults
-    of that cost more than receiving the picture itself (4 instead of 15 ms for 1920x1080 bgr8).
+    of that cost more than receiving the image itself (4 instead of 15 ms for 1920x1080 bgr8).
     At most 256 MiB of freed memory stay with the process.
 
     Returns:

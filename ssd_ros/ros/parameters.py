@@ -9,7 +9,7 @@ from typing import Any
 from rcl_interfaces.msg import ParameterDescriptor
 
 from ssd_ros.backends.pytorch import PRECISIONS
-from ssd_ros.model.postprocess import Limits
+from ssd_ros.model.postprocess import Thresholds
 from ssd_ros.ros.descriptors import set_bounds
 from ssd_ros.weights.names import DEMO
 
@@ -48,13 +48,13 @@ class Parameter:
         return " ".join(filter(None, (self.allowed and f"Values: {self.allowed}.", when)))
 
 
-_LIMITS = Limits()
+_LIMITS = Thresholds()
 
 PARAMETERS: dict[str, Parameter] = {
     "image_topics": Parameter(
         ["image_raw"],
         "Camera topics to detect on, one or several; relative names live in the node's namespace. "
-        "Outputs appear beside each picture.",
+        "Outputs appear beside each image.",
         allowed="topic names, at least one",
         live=False,
     ),
@@ -96,7 +96,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "max_detections": Parameter(
         _LIMITS.max_detections,
-        "At most so many detections in a picture, the best.",
+        "At most so many detections in an image, the best.",
         bounds=(1, 8732),
     ),
     "classes": Parameter(
@@ -106,19 +106,19 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "image_timeout": Parameter(
         5.0,
-        "Seconds without a picture after which a camera is reported, with the reason.",
+        "Seconds without an image after which a camera is reported, with the reason.",
         bounds=(0.1, 3600.0),
     ),
     "max_frame_age": Parameter(
         0.0,
-        "Pictures whose stamp is older than so many seconds are skipped and counted; 0 for no "
+        "Images whose stamp is older than so many seconds are skipped and counted; 0 for no "
         "limit. Needs camera and detector to have the same clock.",
         bounds=(0.0, 3600.0),
     ),
     "markers": Parameter(
         False,
         "Publish detections_markers (visualization_msgs/MarkerArray), too: outlines one metre "
-        "before the camera, in its optical frame, by the camera_info beside each picture.",
+        "before the camera, in its optical frame, by the camera_info beside each image.",
         live=False,
     ),
     "autostart": Parameter(
@@ -146,9 +146,11 @@ def check(values: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got '{values[name]}'")
 
 
-def limits(values: dict[str, Any]) -> Limits:
+def limits(values: dict[str, Any]) -> Thresholds:
     """The post-processing limits that parameter values ask for."""
-    return Limits(values["score_threshold"], values["nms_iou_threshold"], values["max_detections"])
+    return Thresholds(
+        values["score_threshold"], values["nms_iou_threshold"], values["max_detections"]
+    )
 
 
 def chosen_classes(values: dict[str, Any]) -> list[str]:

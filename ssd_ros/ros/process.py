@@ -43,7 +43,7 @@ def run(
     Returns:
         0, or 1 where the node could not be made of its parameters; the log says why.
     """
-    malloc.keep_for_pictures()
+    malloc.tune_malloc_for_images()
     rclpy.init(args=arguments)
     node = None
     try:

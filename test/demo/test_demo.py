@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: three processes, from pictures on disk to annotated pictures on disk."""
+"""The demo: three processes, from images on disk to annotated images on disk."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_the_demo_leaves_annotated_pictures_and_ends_with_precision_and_recall(tmp_path):
+def test_the_demo_leaves_annotated_images_and_ends_with_precision_and_recall(tmp_path):
     camera, out = tmp_path / "camera", tmp_path / "out"
     assert camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
     result = run_demo(
@@ -38,7 +38,7 @@ def test_the_demo_leaves_annotated_pictures_and_ends_with_precision_and_recall(t
     assert float(precision) > 0.7
     assert float(recall) > 0.5
     assert int(frames) >= 1  # a slow machine skips some
-    drawn = re.search(r"(\d+) annotated pictures in", result.stdout.splitlines()[-1])
+    drawn = re.search(r"(\d+) annotated images in", result.stdout.splitlines()[-1])
     assert int(drawn[1]) == len(list(out.glob("frame_*.jpg"))) >= 1
 
 
@@ -61,9 +61,9 @@ def test_a_detection_agrees_with_one_object_of_its_class_that_it_overlaps(found,
     assert agreement(found, there) == counts
 
 
-def test_a_demo_without_detections_fails_and_shows_why(weights, picture_folder, tmp_path):
+def test_a_demo_without_detections_fails_and_shows_why(weights, image_folder, tmp_path):
     result = run_demo(
-        "--weights", weights, "--images", picture_folder, "--out", tmp_path / "out",
+        "--weights", weights, "--images", image_folder, "--out", tmp_path / "out",
         "--score-threshold", 2, "--timeout", HANGS,
     )  # fmt: skip
     assert result.returncode == 1
@@ -79,6 +79,6 @@ def test_a_demo_without_detections_fails_and_shows_why(weights, picture_folder, 
         (["--images", "{folder}", "--truth", "no.json"], "no.json"),
     ],
 )
-def test_a_demo_without_its_files_names_what_is_missing(arguments, message, picture_folder, capsys):
-    assert demo.main([text.format(folder=picture_folder) for text in arguments]) == 1
+def test_a_demo_without_its_files_names_what_is_missing(arguments, message, image_folder, capsys):
+    assert demo.main([text.format(folder=image_folder) for text in arguments]) == 1
     assert message in capsys.readouterr().err

@@ -11,7 +11,7 @@ pytest.importorskip("skimage", reason="needs requirements-training.txt")
 
 from demo import photographs
 from ssd_ros.detector import Detector
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.io import image_files
 
 
@@ -31,7 +31,7 @@ def test_the_demo_s_weights_find_each_object_in_the_photograph_that_it_was_cut_o
     detector = Detector("demo", "cpu")
     for outline in photographs.OUTLINES:
         photograph = image_files.read(photographs.folder() / outline.photograph)
-        found = detector([Picture(photograph)])[0]
+        found = detector([Image(photograph)])[0]
         same = found.labels == detector.classes.index(outline.name)
         there = np.concatenate((outline.polygon.min(axis=0), outline.polygon.max(axis=0)))
         overlaps = box_iou(

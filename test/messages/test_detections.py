@@ -46,7 +46,7 @@ def test_the_frames_header_is_in_the_message_and_in_each_detection(header, detec
     assert [message.header, *(found.header for found in message.detections)] == [header] * 4
 
 
-def test_a_picture_without_detections_still_gives_a_message(header):
+def test_a_image_without_detections_still_gives_a_message(header):
     nothing = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, int))
     message = detection_array(header, nothing, CLASSES)
     assert (message.header, list(message.detections)) == (header, [])

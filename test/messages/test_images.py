@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image messages and the pictures in them: every encoding, padding, reduced and turned JPEGs."""
+"""Image messages and the images in them: every encoding, padding, reduced and turned JPEGs."""
 
 import array
 import io
@@ -11,23 +11,24 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from PIL import Image as PillowImage
-from ros_graph import made_picture
-from sensor_msgs.msg import CompressedImage, Image
+from ros_graph import made_image
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
-from ssd_ros.messages.images import fill_image, picture_from_compressed, picture_from_image
+from ssd_ros.messages.images import fill_image, image_from_compressed_msg, image_from_msg
 
 PADDING = 13
 COLOUR = (40, 120, 200)  # blue, green, red
 
 
-def image_message(encoding: str, rows: np.ndarray, padding: int = 0, **fields) -> Image:
+def image_message(encoding: str, rows: np.ndarray, padding: int = 0, **fields) -> ImageMsg:
     """A message of pixels (H, W, C) of any type, its rows padded with noise."""
     height, width = rows.shape[:2]
     packed = np.ascontiguousarray(rows).view(np.uint8).reshape(height, -1)
     noise = np.random.default_rng(0).integers(0, 256, (height, padding), dtype=np.uint8)
     padded = np.concatenate((packed, noise), axis=1)
-    return Image(
+    return ImageMsg(
         height=height,
         width=width,
         encoding=encoding,
@@ -60,11 +61,11 @@ def compressed_message(data: bytes | np.ndarray) -> CompressedImage:
 def test_eight_bit_encodings_are_viewed_without_a_copy(encoding, channels, order, padding):
     pixels = np.random.default_rng(1).integers(0, 256, (5, 7, channels), dtype=np.uint8)
     message = image_message(encoding, pixels, padding)
-    picture = picture_from_image(message)
-    np.testing.assert_array_equal(picture.pixels, pixels)
-    assert picture.order == order
-    assert (picture.width, picture.height) == (7, 5)
-    assert np.shares_memory(picture.pixels, np.frombuffer(message.data, np.uint8))
+    image = image_from_msg(message)
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.order == order
+    assert (image.width, image.height) == (7, 5)
+    assert np.shares_memory(image.pixels, np.frombuffer(message.data, np.uint8))
 
 
 # --- encodings that are converted -------------------------------------------------------------
@@ -75,7 +76,7 @@ def plain(width=8, height=6, colour=COLOUR, dtype=np.uint8):
 
 
 def bayer(pattern, dtype=np.uint8):
-    """A plain picture as a sensor with the pattern of its name sees it."""
+    """A plain image as a sensor with the pattern of its name sees it."""
     blue, green, red = COLOUR
     values = {"r": red, "g": green, "b": blue}
     cell = np.array([values[letter] for letter in pattern]).reshape(2, 2)
@@ -83,7 +84,7 @@ def bayer(pattern, dtype=np.uint8):
 
 
 def packed_yuv(order):
-    """A plain picture as YUV 4:2:2: two pixels share a U and a V."""
+    """A plain image as YUV 4:2:2: two pixels share a U and a V."""
     blue, green, red = (value / 255 for value in COLOUR)
     values = {  # ITU-R BT.601
         "y": 16 + 65.481 * red + 128.553 * green + 24.966 * blue,
@@ -113,13 +114,13 @@ CONVERTED = {
 
 @pytest.mark.parametrize("padding", [0, PADDING])
 @pytest.mark.parametrize("encoding", CONVERTED)
-def test_a_plain_picture_keeps_its_colour_in_every_converted_encoding(encoding, padding):
+def test_a_plain_image_keeps_its_colour_in_every_converted_encoding(encoding, padding):
     message = image_message(encoding, CONVERTED[encoding], padding)
-    picture = picture_from_image(message)
-    assert picture.order == "bgr"
-    assert picture.pixels.shape == (message.height, message.width, 3)
+    image = image_from_msg(message)
+    assert image.order == "bgr"
+    assert image.pixels.shape == (message.height, message.width, 3)
     tolerance = 4 if "yu" in encoding or "uy" in encoding else 1
-    assert np.abs(picture.pixels.astype(int) - COLOUR).max() <= tolerance
+    assert np.abs(image.pixels.astype(int) - COLOUR).max() <= tolerance
 
 
 @pytest.mark.parametrize("big_endian", [False, True])
@@ -127,33 +128,33 @@ def test_a_plain_picture_keeps_its_colour_in_every_converted_encoding(encoding, 
 def test_sixteen_bit_grey_is_scaled_to_eight_bits_in_either_byte_order(big_endian, padding):
     grey = np.array([[0, 0x4000, 0x8000, 0xFFFF]] * 3, ">u2" if big_endian else "<u2")
     message = image_message("mono16", grey, padding, is_bigendian=int(big_endian))
-    pixels = picture_from_image(message).pixels
+    pixels = image_from_msg(message).pixels
     expected = np.repeat([[[0], [64], [128], [255]]] * 3, 3, axis=2)
     np.testing.assert_allclose(pixels.astype(int), expected, atol=1)
 
 
-# --- messages made from pictures --------------------------------------------------------------
+# --- messages made from images --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("encoding", "channels"), [("bgr8", 3), ("rgb8", 3), ("rgba8", 4)])
-def test_fill_image_is_undone_by_picture_from_image(encoding, channels):
+def test_fill_image_is_undone_by_image_from_msg(encoding, channels):
     pixels = np.random.default_rng(2).integers(0, 256, (9, 11, channels), dtype=np.uint8)
     header = Header(frame_id="lens")
     header.stamp.sec = 7
-    message = fill_image(Image(header=header), pixels, encoding)
+    message = fill_image(ImageMsg(header=header), pixels, encoding)
     assert message.header == header
-    np.testing.assert_array_equal(picture_from_image(message).pixels, pixels)
+    np.testing.assert_array_equal(image_from_msg(message).pixels, pixels)
 
 
-def test_fill_image_takes_grey_pictures_and_parts_of_pictures():
+def test_fill_image_takes_grey_images_and_parts_of_images():
     pixels = np.random.default_rng(3).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    grey = picture_from_image(fill_image(Image(), pixels[..., 0], "mono8"))
+    grey = image_from_msg(fill_image(ImageMsg(), pixels[..., 0], "mono8"))
     np.testing.assert_array_equal(grey.pixels[..., 0], pixels[..., 0])
-    part = picture_from_image(fill_image(Image(), pixels[2:5, 3:8], "bgr8"))
+    part = image_from_msg(fill_image(ImageMsg(), pixels[2:5, 3:8], "bgr8"))
     np.testing.assert_array_equal(part.pixels, pixels[2:5, 3:8])
 
 
-# --- compressed pictures ----------------------------------------------------------------------
+# --- compressed images ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -161,54 +162,54 @@ def test_fill_image_takes_grey_pictures_and_parts_of_pictures():
     [(599, 800, 1), (600, 800, 2), (1300, 700, 2), (1200, 1200, 4), (2400, 2500, 8)],
 )
 def test_a_large_jpeg_is_decoded_smaller_but_keeps_its_size_for_the_boxes(width, height, reduction):
-    picture = picture_from_compressed(
-        compressed_message(cv2.imencode(".jpg", made_picture(1, width, height))[1])
+    image = image_from_compressed_msg(
+        compressed_message(cv2.imencode(".jpg", made_image(1, width, height))[1])
     )
-    assert (picture.width, picture.height) == (width, height)
-    assert picture.pixels.shape == (-(-height // reduction), -(-width // reduction), 3)
-    assert min(picture.pixels.shape[:2]) >= 300  # never below what the network sees
+    assert (image.width, image.height) == (width, height)
+    assert image.pixels.shape == (-(-height // reduction), -(-width // reduction), 3)
+    assert min(image.pixels.shape[:2]) >= 300  # never below what the network sees
 
 
-def test_a_reduced_jpeg_shows_the_whole_picture():
-    original = cv2.GaussianBlur(made_picture(1, 1200, 900), (0, 0), 5)
-    picture = picture_from_compressed(
+def test_a_reduced_jpeg_shows_the_whole_image():
+    original = cv2.GaussianBlur(made_image(1, 1200, 900), (0, 0), 5)
+    image = image_from_compressed_msg(
         compressed_message(cv2.imencode(".jpg", original, (cv2.IMWRITE_JPEG_QUALITY, 95))[1])
     )
-    height, width = picture.pixels.shape[:2]
+    height, width = image.pixels.shape[:2]
     smaller = cv2.resize(original, (width, height), interpolation=cv2.INTER_AREA)
-    assert np.abs(picture.pixels.astype(int) - smaller).mean() < 3
+    assert np.abs(image.pixels.astype(int) - smaller).mean() < 3
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])
 def test_files_without_loss_come_back_as_they_were(suffix):
-    original = made_picture(2, 1300, 700)
-    picture = picture_from_compressed(compressed_message(cv2.imencode(suffix, original)[1]))
-    np.testing.assert_array_equal(picture.pixels, original)
-    assert (picture.width, picture.height, picture.order) == (1300, 700, "bgr")
+    original = made_image(2, 1300, 700)
+    image = image_from_compressed_msg(compressed_message(cv2.imencode(suffix, original)[1]))
+    np.testing.assert_array_equal(image.pixels, original)
+    assert (image.width, image.height, image.order) == (1300, 700, "bgr")
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_grey_and_transparent_pngs_become_colour(channels):
-    original = np.dstack((made_picture(2, 30, 20), np.full((20, 30), 200, np.uint8)))
+    original = np.dstack((made_image(2, 30, 20), np.full((20, 30), 200, np.uint8)))
     original = original if channels == 4 else original[..., 0]
-    picture = picture_from_compressed(compressed_message(cv2.imencode(".png", original)[1]))
-    assert picture.pixels.shape == (20, 30, 3)
-    np.testing.assert_array_equal(picture.pixels[..., 0], original.reshape(20, 30, -1)[..., 0])
+    image = image_from_compressed_msg(compressed_message(cv2.imencode(".png", original)[1]))
+    assert image.pixels.shape == (20, 30, 3)
+    np.testing.assert_array_equal(image.pixels[..., 0], original.reshape(20, 30, -1)[..., 0])
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 30), (1400, 700)])
 def test_a_jpeg_is_taken_as_it_lies_in_the_sensor_whatever_its_exif_says(width, height):
-    upright = made_picture(3, width, height)
+    upright = made_image(3, width, height)
     exif = PillowImage.Exif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees to see it upright
     file = io.BytesIO()
     PillowImage.fromarray(upright[..., ::-1]).save(file, "JPEG", exif=exif, quality=95)
-    picture = picture_from_compressed(compressed_message(file.getvalue()))
-    assert (picture.width, picture.height) == (width, height)
-    assert picture.pixels.shape[1] > picture.pixels.shape[0]
+    image = image_from_compressed_msg(compressed_message(file.getvalue()))
+    assert (image.width, image.height) == (width, height)
+    assert image.pixels.shape[1] > image.pixels.shape[0]
 
 
 def test_a_jpeg_with_padding_behind_its_end_is_whole():
     _, data = cv2.imencode(".jpg", np.full((40, 60, 3), 90, np.uint8))
     message = CompressedImage(format="jpeg", data=data.tobytes() + bytes(1000))
-    assert picture_from_compressed(message).pixels.shape == (40, 60, 3)
+    assert image_from_compressed_msg(message).pixels.shape == (40, 60, 3)

@@ -64,19 +64,19 @@ def test_a_camera_that_is_not_calibrated_and_a_frame_of_nothing_only_delete():
         assert [marker.action for marker in markers] == [Marker.DELETEALL]
 
 
-def test_the_node_publishes_outlines_of_the_same_frame(graph, weights, pictures):
+def test_the_node_publishes_outlines_of_the_same_frame(graph, weights, images):
     graph.start_detector({"weights": weights, "device": "cpu", "markers": True})
     heard = graph.hear(MarkerArray, "detections_markers")
     infos = graph.node.create_publisher(
         CameraInfo, graph.name("camera_info"), qos_profile_sensor_data
     )
     wait_for(infos.get_subscription_count, "a subscription to camera_info")
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     info = calibration(width, height)
     graph.node.create_timer(0.05, lambda: infos.publish(info))
     camera = PlayedCamera(graph)
-    camera.detect(pictures[0])
-    wait_for(lambda: camera.detect(pictures[0]) and heard, "markers")
+    camera.detect(images[0])
+    wait_for(lambda: camera.detect(images[0]) and heard, "markers")
     newest = heard[-1].markers
     camera.wait_for_answer(stamp_of(newest[0].header))
     answer = next(

@@ -33,7 +33,7 @@ def test_cells_run_along_the_rows():
     assert centres[-1].tolist() == pytest.approx([150, 150])
 
 
-def test_only_the_clipped_variant_cuts_sides_to_the_picture():
+def test_only_the_clipped_variant_cuts_sides_to_the_image():
     assert default_boxes(PAPER_VOC)[:, 2:].max() > 1.2
     assert default_boxes(TORCHVISION)[:, 2:].max() == 1.0
 

@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes, encode
-from ssd_ros.model.postprocess import Limits, postprocess
+from ssd_ros.model.postprocess import Thresholds, postprocess
 
 DEFAULTS = default_boxes(PAPER_VOC)
 
@@ -26,14 +26,14 @@ def outputs(*found: tuple[list[float], int, float], classes: int = 3) -> tuple[T
 
 
 def run(outputs: tuple[Tensor, Tensor], wanted: Tensor | None = None, **limits) -> Tensor:
-    return postprocess(*outputs, DEFAULTS, Limits(**limits), wanted)
+    return postprocess(*outputs, DEFAULTS, Thresholds(**limits), wanted)
 
 
 LEFT, RIGHT = [0.1, 0.1, 0.4, 0.4], [0.6, 0.1, 0.9, 0.4]
 LEFT_AGAIN = [0.11, 0.1, 0.41, 0.4]
 
 
-def test_a_row_is_picture_class_score_and_corners():
+def test_a_row_is_image_class_score_and_corners():
     rows = run(outputs((LEFT, 2, 0.9)))
     expected = torch.tensor([[0, 2, 0.9, *LEFT]])
     torch.testing.assert_close(rows, expected, rtol=0, atol=1e-5)
@@ -59,7 +59,7 @@ def test_overlap_suppresses_within_a_class_only():
     assert len(run(same, nms_iou_threshold=overlap + 0.01)) == 2
 
 
-def test_the_best_max_detections_of_each_picture_stay():
+def test_the_best_max_detections_of_each_image_stay():
     one, two = outputs((LEFT, 0, 0.6), (RIGHT, 1, 0.8)), outputs((RIGHT, 2, 0.7))
     batch = (torch.cat((one[0], two[0])), torch.cat((one[1], two[1])))
     rows = run(batch, max_detections=1)
@@ -71,7 +71,7 @@ def test_only_the_best_top_k_of_a_class_reach_the_suppression():
     assert run(found, top_k=1)[:, 1].tolist() == [0, 1]
 
 
-def test_boxes_are_cut_to_the_picture_and_invisible_ones_dropped():
+def test_boxes_are_cut_to_the_image_and_invisible_ones_dropped():
     rows = run(outputs(([-0.2, 0.5, 0.3, 1.4], 0, 0.9), ([1.1, 0.1, 1.4, 0.4], 1, 0.8)))
     torch.testing.assert_close(rows[:, 3:], torch.tensor([[0.0, 0.5, 0.3, 1.0]]))
 
@@ -85,7 +85,7 @@ def test_nothing_found_is_an_empty_table():
     assert run(outputs()).shape == (0, 7)
 
 
-def test_a_picture_has_the_same_detections_anywhere_in_a_batch():
+def test_a_image_has_the_same_detections_anywhere_in_a_batch():
     generator = torch.Generator().manual_seed(3)
     scores = 3 * torch.randn(1, len(DEFAULTS), 21, generator=generator)
     offsets = torch.randn(1, len(DEFAULTS), 4, generator=generator)
@@ -108,8 +108,8 @@ def test_cuda_finds_what_the_cpu_finds():
     generator = torch.Generator().manual_seed(3)
     scores = 3 * torch.randn(2, len(DEFAULTS), 21, generator=generator)
     offsets = torch.randn(2, len(DEFAULTS), 4, generator=generator)
-    on_cpu = postprocess(scores, offsets, DEFAULTS, Limits())
-    on_cuda = postprocess(scores.cuda(), offsets.cuda(), DEFAULTS.cuda(), Limits())
+    on_cpu = postprocess(scores, offsets, DEFAULTS, Thresholds())
+    on_cuda = postprocess(scores.cuda(), offsets.cuda(), DEFAULTS.cuda(), Thresholds())
     torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=0, atol=1e-5)
 
 
@@ -125,4 +125,4 @@ def test_cuda_finds_what_the_cpu_finds():
 )
 def test_limits_out_of_range_are_refused_by_name_and_value(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
-        Limits(**{name: value})
+        Thresholds(**{name: value})

@@ -10,18 +10,18 @@ from torchvision.models.detection.image_list import ImageList
 
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
-from ssd_ros.model.postprocess import Limits, postprocess
+from ssd_ros.model.postprocess import Thresholds, postprocess
 from ssd_ros.model.ssd import SSD300, L2Norm
 from ssd_ros.weights import reader
 
 
-def smooth_picture(seed: int) -> Tensor:
+def smooth_image(seed: int) -> Tensor:
     """Colours that change slowly, with some noise: uint8 (1, 300, 300, 3)."""
     generator = torch.Generator().manual_seed(seed)
     colours = F.interpolate(torch.rand(1, 3, 12, 12, generator=generator), 300, mode="bicubic")
     noise = torch.rand(1, 3, 300, 300, generator=generator)
-    picture = 0.8 * colours.clamp(0, 1) + 0.2 * noise
-    return (255 * picture).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    image = 0.8 * colours.clamp(0, 1) + 0.2 * noise
+    return (255 * image).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 @pytest.mark.parametrize("config", [PAPER_VOC, TORCHVISION], ids=["paper", "torchvision"])
@@ -94,27 +94,27 @@ def test_outputs_and_detections_equal_torchvision(theirs, seed, tmp_path):
     file = tmp_path / "theirs.pth"
     torch.save(theirs.state_dict(), file)
     ours = reader.read(file).model()  # refuses a tensor too many or too few
-    picture = smooth_picture(seed)
-    as_torchvision = [picture[0].permute(2, 0, 1) / 255]
+    image = smooth_image(seed)
+    as_torchvision = [image[0].permute(2, 0, 1) / 255]
 
     with torch.inference_mode():
         images: ImageList = theirs.transform(as_torchvision)[0]
         heads = theirs.head(list(theirs.backbone(images.tensors).values()))
         # In torchvision's memory layout, where sums are equal to the last bit. In others the last
         # digits differ, and of a random network's many near ties another one may win.
-        network_input = ours.normalise(picture).contiguous()
+        network_input = ours.normalise(image).contiguous()
         assert torch.equal(network_input, images.tensors)
         scores, offsets = ours(network_input)
-        channels_last = ours(ours.normalise(picture))
+        channels_last = ours(ours.normalise(image))
         expected = theirs(as_torchvision)[0]
-        best = postprocess(scores, offsets, ours.defaults, Limits(0.01, 0.45, 200, 400))
+        best = postprocess(scores, offsets, ours.defaults, Thresholds(0.01, 0.45, 200, 400))
 
     probabilities = heads["cls_logits"].softmax(-1)
     for our_scores, our_offsets in ((scores, offsets), channels_last):
         torch.testing.assert_close(our_scores.softmax(-1), probabilities, rtol=0, atol=1e-4)
         torch.testing.assert_close(our_offsets, heads["bbox_regression"], rtol=0, atol=1e-4)
 
-    # torchvision also returns boxes without area, of objects wholly outside the picture.
+    # torchvision also returns boxes without area, of objects wholly outside the image.
     sides = expected["boxes"][:, 2:] - expected["boxes"][:, :2]
     seen = (sides > 0).all(dim=1)
     assert_same_detections(best, {key: value[seen][:200] for key, value in expected.items()})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing that a topic can carry stops the node: malformed pictures, by the thousand."""
+"""Nothing that a topic can carry stops the node: malformed images, by the thousand."""
 
 import array
 import contextlib
@@ -19,13 +19,14 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
-from ros_graph import PlayedCamera, made_picture
-from sensor_msgs.msg import CompressedImage, Image
+from ros_graph import PlayedCamera, made_image
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
 from ssd_ros.detector import network_input
-from ssd_ros.image import Picture
-from ssd_ros.messages.images import BadImage, picture_from_compressed, picture_from_image
+from ssd_ros.image import Image
+from ssd_ros.messages.images import ImageError, image_from_compressed_msg, image_from_msg
 
 HUGE = 2**32 - 1
 ENCODINGS = """
@@ -39,7 +40,7 @@ UNKNOWN_ENCODINGS = ["", "bgr", "BGR8", "32FC1", "8UC2", "nv21", "bgr8\n", "jpeg
 # --- a node among bad messages ----------------------------------------------------------------
 
 
-def bad_image(chance: random.Random) -> Image:
+def bad_image(chance: random.Random) -> ImageMsg:
     """An Image message that is broken in one of many ways."""
     width, height = chance.randint(1, 64), chance.randint(1, 64)
     size, step = width * height * 3, width * 3
@@ -62,7 +63,7 @@ def bad_image(chance: random.Random) -> Image:
         case 7:
             encoding = chance.choice(ENCODINGS)
             width, height, step = (chance.getrandbits(chance.choice((2, 8, 32))) for _ in range(3))
-    return Image(
+    return ImageMsg(
         height=height,
         width=width,
         step=step,
@@ -75,7 +76,7 @@ def bad_image(chance: random.Random) -> Image:
 def bad_compressed_image(chance: random.Random) -> CompressedImage:
     """A CompressedImage message that is broken in one of many ways."""
     suffix = chance.choice((".jpg", ".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm"))
-    data = bytearray(cv2.imencode(suffix, made_picture(chance.getrandbits(32), 64, 48))[1])
+    data = bytearray(cv2.imencode(suffix, made_image(chance.getrandbits(32), 64, 48))[1])
     match chance.randrange(6):
         case 0:
             data = data[: chance.randrange(len(data))]
@@ -114,69 +115,69 @@ def send_bad_messages(camera: PlayedCamera, make: Callable[..., Any], chance: ra
 
 
 @pytest.mark.parametrize("transport", BROKEN)
-def test_the_node_detects_in_good_pictures_among_bad_ones(graph, weights, pictures, transport):
+def test_the_node_detects_in_good_images_among_bad_ones(graph, weights, images, transport):
     graph.start_detector({"weights": weights, "device": "cpu", "image_transport": transport})
     camera = PlayedCamera(graph, compressed=transport == "compressed")
     topic = "image_raw/compressed" if transport == "compressed" else "image_raw"
     chance, rounds = random.Random(1), 0
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     while graph.camera_status(topic).count("bad") < 100:
         send_bad_messages(camera, BROKEN[transport], chance)
-        camera.detect(pictures[0])
+        camera.detect(images[0])
         rounds += 1
 
     status = graph.camera_status(topic, processed=1 + rounds)
     counted = sum(status.count(name) for name in ("processed", "superseded", "bad"))
     assert status.count("received") - counted in (0, 1), "none but one in work is uncounted"
     assert status.values["last bad"]
-    assert "bad pictures" in status.summary
-    assert graph.logged("skipped a picture")
+    assert "bad images" in status.summary
+    assert graph.logged("skipped an image")
 
 
 @pytest.mark.endurance
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("transport", BROKEN)
-def test_ten_thousand_bad_messages_leave_no_memory(graph, weights, pictures, transport):
+def test_ten_thousand_bad_messages_leave_no_memory(graph, weights, images, transport):
     parameters = {"weights": weights, "device": "cpu", "image_transport": transport}
     detector = graph.start_process("ssd_ros.ros.detector_node", parameters)
     camera = PlayedCamera(graph, compressed=transport == "compressed")
     chance = random.Random(1)
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     resident = []
     for _ in range(200):
         send_bad_messages(camera, BROKEN[transport], chance)
-        camera.detect(pictures[0])
+        camera.detect(images[0])
         resident.append(psutil.Process(detector.pid).memory_info().rss)
     assert detector.alive
     assert resident[-1] < 1.05 * resident[66]
     assert "Traceback" not in detector.log
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:Image size")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:ImageMsg size")
 @pytest.mark.parametrize(
     ("make", "read"),
-    [(bad_image, picture_from_image), (bad_compressed_image, picture_from_compressed)],
+    [(bad_image, image_from_msg), (bad_compressed_image, image_from_compressed_msg)],
 )
-def test_of_a_thousand_bad_messages_each_is_refused_or_a_picture(make, read):
+def test_of_a_thousand_bad_messages_each_is_refused_or_a_image(make, read):
     chance, refused = random.Random(2), 0
     for _ in range(1000):
         message = make(chance)
         try:
-            picture = read(message)
-        except BadImage:
+            image = read(message)
+        except ImageError:
             refused += 1
         else:
-            check(picture, picture.width, picture.height)
+            check(image, image.width, image.height)
     assert refused > 500
 
 
-def test_a_frame_is_answered_whatever_its_header_says(graph, weights, pictures):
+def test_a_frame_is_answered_whatever_its_header_says(graph, weights, images):
     graph.start_detector({"weights": weights, "device": "cpu"})
     camera = PlayedCamera(graph)
     for sec, nanosec in ((0, 0), (-1, 0), (-(2**31), HUGE), (2**31 - 1, HUGE)):
         header = Header(frame_id="☃/" * 200)
         header.stamp.sec, header.stamp.nanosec = sec, nanosec
-        assert camera.detect(pictures[0], header).header == header
+        assert camera.detect(images[0], header).header == header
     assert graph.camera_status(processed=4).values["latency median (ms)"]
 
 
@@ -186,7 +187,7 @@ sizes = st.one_of(st.integers(0, 40), st.integers(0, HUGE))
 
 
 @st.composite
-def images(draw) -> Image:
+def images(draw) -> ImageMsg:
     """Image messages of any content; many of them fit together."""
     encoding = draw(st.one_of(st.sampled_from(ENCODINGS), st.text(max_size=20)))
     width, height = draw(sizes), draw(sizes)
@@ -194,7 +195,7 @@ def images(draw) -> Image:
     step = draw(st.one_of(st.just(row), sizes)) % (HUGE + 1)
     fitting = step * height
     length = fitting if fitting < 100_000 and draw(st.booleans()) else draw(st.integers(0, 500))
-    return Image(
+    return ImageMsg(
         height=height,
         width=width,
         step=step,
@@ -220,47 +221,47 @@ def compressed_images(draw) -> CompressedImage:
     return CompressedImage(format=draw(st.text(max_size=5)), data=array.array("B", bytes(data)))
 
 
-def check(picture: Picture, width: int, height: int) -> None:
-    assert (picture.width, picture.height) == (width, height)
-    assert network_input([picture]).shape == (1, 300, 300, 3)
+def check(image: Image, width: int, height: int) -> None:
+    assert (image.width, image.height) == (width, height)
+    assert network_input([image]).shape == (1, 300, 300, 3)
 
 
 @settings(max_examples=500, deadline=None)
 @given(images())
-def test_an_image_message_is_a_picture_or_a_bad_image(message):
-    with contextlib.suppress(BadImage):
-        check(picture_from_image(message), message.width, message.height)
+def test_an_image_message_is_a_image_or_a_bad_image(message):
+    with contextlib.suppress(ImageError):
+        check(image_from_msg(message), message.width, message.height)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:Image size")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:ImageMsg size")
 @settings(max_examples=500, deadline=None)
 @given(compressed_images())
-def test_a_compressed_image_message_is_a_picture_or_a_bad_image(message):
-    with contextlib.suppress(BadImage):
-        picture = picture_from_compressed(message)
-        check(picture, picture.width, picture.height)
+def test_a_compressed_image_message_is_a_image_or_a_bad_image(message):
+    with contextlib.suppress(ImageError):
+        image = image_from_compressed_msg(message)
+        check(image, image.width, image.height)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".ppm"])
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
 def test_a_truncated_file_is_a_bad_image(suffix, part):
-    data = cv2.imencode(suffix, made_picture(0, 320, 240))[1].tobytes()
+    data = cv2.imencode(suffix, made_image(0, 320, 240))[1].tobytes()
     message = CompressedImage(data=array.array("B", data[: int(part * len(data))]))
-    with pytest.raises(BadImage):
-        picture_from_compressed(message)
+    with pytest.raises(ImageError):
+        image_from_compressed_msg(message)
 
 
 @pytest.mark.parametrize("side", [9000, 65500])
 def test_a_file_that_claims_to_be_huge_is_a_bad_image_before_it_is_decoded(side):
-    with pytest.raises(BadImage, match="pixels"):
-        picture_from_compressed(CompressedImage(data=array.array("B", boastful_jpeg(side))))
+    with pytest.raises(ImageError, match="pixels"):
+        image_from_compressed_msg(CompressedImage(data=array.array("B", boastful_jpeg(side))))
 
 
 @pytest.mark.parametrize(("width", "height"), [(2**22, 1), (1, 2**22)])
-def test_a_picture_of_extreme_shape_goes_through(width, height):
+def test_a_image_of_extreme_shape_goes_through(width, height):
     data = array.array("B", bytes(width * height))
-    message = Image(width=width, height=height, step=width, encoding="mono8", data=data)
-    check(picture_from_image(message), width, height)
+    message = ImageMsg(width=width, height=height, step=width, encoding="mono8", data=data)
+    check(image_from_msg(message), width, height)
 
 
 @pytest.mark.parametrize(
@@ -277,5 +278,5 @@ def test_a_picture_of_extreme_shape_goes_through(width, height):
 )
 def test_the_reason_names_what_contradicts_what(fields, told):
     good = {"width": 2, "height": 2, "step": 6, "encoding": "bgr8"}
-    with pytest.raises(BadImage, match=told):
-        picture_from_image(Image(data=array.array("B", bytes(12)), **(good | fields)))
+    with pytest.raises(ImageError, match=told):
+        image_from_msg(ImageMsg(data=array.array("B", bytes(12)), **(good | fields)))

@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import PlayedCamera, Services, stamp_of, wait_for
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image as ImageMsg
 
 from ssd_ros.ros.camera import Camera, matching_reliability, output_namespaces
 
@@ -31,13 +31,13 @@ def parameters(weights):
 # --- several cameras --------------------------------------------------------------------------
 
 
-def test_detections_of_two_cameras_never_mix(graph, parameters, pictures):
+def test_detections_of_two_cameras_never_mix(graph, parameters, images):
     names = ("front", "rear")
     topics = [graph.name(f"{name}/image_raw") for name in names]
     graph.start_detector({**parameters, "image_topics": topics})
     cameras = [PlayedCamera(graph, f"{name}/image_raw", frame_id=name) for name in names]
     for camera in cameras:
-        camera.stream(pictures[0])
+        camera.stream(images[0])
     for name, camera in zip(names, cameras, strict=True):
         status = graph.camera_status(f"{name}/image_raw", processed=20)
         answered_or_superseded = status.count("processed") + status.count("superseded")
@@ -48,14 +48,14 @@ def test_detections_of_two_cameras_never_mix(graph, parameters, pictures):
         assert {frame_id for _, _, frame_id in answers} == {name}
 
 
-def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, pictures):
+def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, images):
     topic, outputs = graph.name("image_raw"), graph.namespace
     camera = Camera(graph.node, topic, outputs, False, False, None, lambda: None)
     camera.subscribe()
     played = PlayedCamera(graph)
     played.wait_for_subscribers(1)
     for count in (1, 2, 3):
-        newest = played.send(pictures[0])
+        newest = played.send(images[0])
         wait_for(lambda n=count: camera.counts.received == n, "the frame to be received")
     assert camera.waiting
     assert stamp_of(camera.take().frame.header) == newest
@@ -76,7 +76,7 @@ def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
         for number in itertools.count(1):
             if stopping.is_set():
                 return
-            frame = Image()
+            frame = ImageMsg()
             frame.header.stamp.sec = number
             camera.receive(frame)
             arrived = number
@@ -102,20 +102,20 @@ def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
     assert camera.counts.superseded >= camera.counts.received - len(taken)
 
 
-def test_the_newest_frame_of_every_camera_is_in_the_next_batch(graph, parameters, pictures, gate):
+def test_the_newest_frame_of_every_camera_is_in_the_next_batch(graph, parameters, images, gate):
     """A camera that sends one frame while another sends many is not starved by it."""
     topics = ("fast/image_raw", "slow/image_raw")
     graph.start_detector({**parameters, "image_topics": [graph.name(topic) for topic in topics]})
     fast, slow = (PlayedCamera(graph, topic) for topic in topics)
     for camera in (fast, slow):
         camera.wait_for_subscribers(1)
-        camera.wait_for_answer(camera.send(pictures[0]))
+        camera.wait_for_answer(camera.send(images[0]))
     gate.close()
-    computing = fast.send(pictures[0])
+    computing = fast.send(images[0])
     wait_for(lambda: gate.held, "a batch that is being computed")
-    only = slow.send(pictures[0])
+    only = slow.send(images[0])
     for received in (3, 4, 5):
-        newest = fast.send(pictures[0])
+        newest = fast.send(images[0])
         graph.camera_status("fast/image_raw", received=received)
     graph.camera_status("slow/image_raw", received=2)
     gate.open()
@@ -126,11 +126,11 @@ def test_the_newest_frame_of_every_camera_is_in_the_next_batch(graph, parameters
     assert graph.camera_status("fast/image_raw", processed=3).count("superseded") == 2
 
 
-def test_superseded_frames_are_counted_in_the_diagnostics(graph, parameters, pictures):
+def test_superseded_frames_are_counted_in_the_diagnostics(graph, parameters, images):
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
-    camera.detect(pictures[0])
-    camera.stream(pictures[3], rate=500)
+    camera.detect(images[0])
+    camera.stream(images[3], rate=500)
     status = graph.camera_status(superseded=1)
     assert status.count("received") >= status.count("processed") + status.count("superseded")
     assert not status.count("bad")
@@ -150,7 +150,7 @@ def test_superseded_frames_are_counted_in_the_diagnostics(graph, parameters, pic
         ),
     ],
 )
-def test_outputs_live_beside_the_picture_and_are_never_shared(topics, namespaces):
+def test_outputs_live_beside_the_image_and_are_never_shared(topics, namespaces):
     assert output_namespaces(topics) == namespaces
 
 
@@ -182,31 +182,31 @@ def test_the_subscription_is_reliable_only_where_all_publishers_are(offered, wan
 
 
 def test_a_best_effort_and_a_reliable_publisher_of_one_topic_are_both_heard(
-    graph, parameters, pictures
+    graph, parameters, images
 ):
     graph.start_detector(parameters)
     reliable = PlayedCamera(graph)
-    reliable.detect(pictures[0])
+    reliable.detect(images[0])
     best_effort = PlayedCamera(graph, reliability=BEST_EFFORT)
-    best_effort.detect(pictures[0])
-    reliable.detect(pictures[0])
+    best_effort.detect(images[0])
+    reliable.detect(images[0])
 
 
-def test_a_reliable_publisher_gets_a_reliable_subscription(graph, parameters, pictures):
+def test_a_reliable_publisher_gets_a_reliable_subscription(graph, parameters, images):
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     wait_for(lambda: camera.subscribed == [RELIABLE], "a reliable subscription")
 
 
-def test_a_best_effort_publisher_is_heard_where_a_reliable_one_was(graph, parameters, pictures):
+def test_a_best_effort_publisher_is_heard_where_a_reliable_one_was(graph, parameters, images):
     graph.start_detector(parameters)
     reliable = PlayedCamera(graph)
-    reliable.detect(pictures[0])
+    reliable.detect(images[0])
     wait_for(lambda: reliable.subscribed == [RELIABLE], "a reliable subscription")
     graph.node.destroy_publisher(reliable.publisher)
     best_effort = PlayedCamera(graph, reliability=BEST_EFFORT)
-    best_effort.detect(pictures[1])
+    best_effort.detect(images[1])
     assert best_effort.subscribed == [BEST_EFFORT]
 
 
@@ -225,7 +225,7 @@ def test_the_reliability_override_wins_over_the_publishers(
     assert camera.subscribed == [expected]
 
 
-def test_a_wrong_reliability_override_is_named_and_can_be_corrected(graph, parameters, pictures):
+def test_a_wrong_reliability_override_is_named_and_can_be_corrected(graph, parameters, images):
     name = f"qos_overrides.{graph.name('image_raw')}.subscription.reliability"
     graph.start_detector({**parameters, name: "perfect"})
     node = Services(graph)
@@ -235,7 +235,7 @@ def test_a_wrong_reliability_override_is_named_and_can_be_corrected(graph, param
     assert node.set(name, "auto").successful
     assert node.change("configure")
     assert node.change("activate")
-    PlayedCamera(graph).detect(pictures[0])
+    PlayedCamera(graph).detect(images[0])
     outputs = graph.node.get_publishers_info_by_topic(graph.name("detections"))
     assert len(outputs) == 1, "nothing is left of the first attempt"
 
@@ -244,7 +244,7 @@ def test_a_wrong_reliability_override_is_named_and_can_be_corrected(graph, param
 
 
 def test_a_topic_that_nobody_publishes_is_reported_once_with_the_image_topics_that_exist(
-    graph, parameters, pictures
+    graph, parameters, images
 ):
     other = PlayedCamera(graph, "other/image_raw")
     graph.start_detector({**parameters, "image_timeout": 1.0})
@@ -252,12 +252,12 @@ def test_a_topic_that_nobody_publishes_is_reported_once_with_the_image_topics_th
     graph.next_diagnostics(2)
     assert len(graph.logged("nobody publishes it")) == 1
     assert f"'{graph.name('image_raw')}'" in report
-    existing = report.partition("Image topics that exist: ")[2]
+    existing = report.partition("ImageMsg topics that exist: ")[2]
     assert other.topic in existing
     assert "detections_image" not in existing
 
-    PlayedCamera(graph).stream(pictures[0])
-    graph.wait_for_log("pictures arrive")
+    PlayedCamera(graph).stream(images[0])
+    graph.wait_for_log("images arrive")
 
 
 def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(graph, parameters):
@@ -267,48 +267,48 @@ def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(gr
     graph.wait_for_log("published by watcher (best_effort), subscribed reliable")
 
 
-# --- pictures that stop, age or get lost ------------------------------------------------------
+# --- images that stop, age or get lost ------------------------------------------------------
 
 
-def test_a_camera_that_stops_is_reported_and_picked_up_when_it_returns(graph, parameters, pictures):
+def test_a_camera_that_stops_is_reported_and_picked_up_when_it_returns(graph, parameters, images):
     graph.start_detector({**parameters, "image_timeout": 1.0})
     camera = PlayedCamera(graph)
-    camera.detect(pictures[0])
-    report = re.compile(rf"no picture on '{camera.topic}' for \d+ s; published by watcher")
-    wait_for(lambda: any(map(report.match, graph.logged("no picture on"))), "the report")
+    camera.detect(images[0])
+    report = re.compile(rf"no image on '{camera.topic}' for \d+ s; published by watcher")
+    wait_for(lambda: any(map(report.match, graph.logged("no image on"))), "the report")
     wait_for(lambda: graph.camera_status().level == DiagnosticStatus.STALE, "the status")
-    camera.stream(pictures[1])
-    graph.wait_for_log(f"'{camera.topic}': pictures arrive")
+    camera.stream(images[1])
+    graph.wait_for_log(f"'{camera.topic}': images arrive")
     wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status to be OK")
 
 
-def test_pictures_older_than_the_limit_are_skipped_and_counted(graph, parameters, pictures):
-    """The limit is far above what the slowest machine takes for a picture."""
+def test_images_older_than_the_limit_are_skipped_and_counted(graph, parameters, images):
+    """The limit is far above what the slowest machine takes for an image."""
     graph.start_detector({**parameters, "max_frame_age": 1000.0, "image_timeout": 1000.0})
     camera = PlayedCamera(graph)
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     old = camera.header()
     old.stamp.sec -= 2000
-    stamp = camera.send(pictures[1], old)
+    stamp = camera.send(images[1], old)
     status = graph.camera_status(**{"too old": 1})
-    camera.detect(pictures[2])
+    camera.detect(images[2])
     assert not camera.answered(stamp)
     assert "older than max_frame_age" in status.summary
     assert Services(graph).set("max_frame_age", 3000.0).successful
-    assert stamp_of(camera.detect(pictures[1], old).header) == stamp
+    assert stamp_of(camera.detect(images[1], old).header) == stamp
 
 
-def test_pause_and_resume_without_a_transition(graph, parameters, pictures):
+def test_pause_and_resume_without_a_transition(graph, parameters, images):
     graph.start_detector(parameters)
     camera, node = PlayedCamera(graph), Services(graph)
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     assert node.enable(False).message == "paused"
     camera.wait_for_subscribers(0)
     wait_for(lambda: graph.status("detector").summary == "paused", "the diagnostics")
-    unseen = camera.send(pictures[1])
+    unseen = camera.send(images[1])
     assert node.state == "active"
     assert node.enable(True).message == "detecting"
-    camera.detect(pictures[2])
+    camera.detect(images[2])
     assert not camera.answered(unseen)
     # What was paused stays so over a transition.
     assert node.enable(False).success
@@ -316,4 +316,4 @@ def test_pause_and_resume_without_a_transition(graph, parameters, pictures):
     assert node.change("activate")
     assert graph.node.get_subscriptions_info_by_topic(camera.topic) == []
     assert node.enable(True).message == "detecting"
-    camera.detect(pictures[3])
+    camera.detect(images[3])

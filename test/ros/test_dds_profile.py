@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that get lost on their way to the node, and the Fast DDS profile against it.
+"""Images that get lost on their way to the node, and the Fast DDS profile against it.
 
-That every picture arrives with the profile is measured by benchmarks/promises.py.
+That every image arrives with the profile is measured by benchmarks/promises.py.
 """
 
 import re
@@ -30,14 +30,14 @@ import sys, time
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image as ImageMsg
 from ssd_ros.images import fill_image
 
 rclpy.init()
 node = rclpy.create_node("driver")
 qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-publisher = node.create_publisher(Image, sys.argv[1], qos)
-message = fill_image(Image(), np.zeros((480, 640, 3), np.uint8), "bgr8")
+publisher = node.create_publisher(ImageMsg, sys.argv[1], qos)
+message = fill_image(ImageMsg(), np.zeros((480, 640, 3), np.uint8), "bgr8")
 stamp = node.get_clock().now().nanoseconds
 while True:  # stamped evenly, however unevenly a busy machine sends
     stamp += 10**9 // 30
@@ -48,10 +48,10 @@ while True:  # stamped evenly, however unevenly a busy machine sends
 
 
 @needs_fast_dds
-def test_lost_pictures_are_reported_with_their_share_and_the_remedy(
-    graph, weights, pictures, monkeypatch
+def test_lost_images_are_reported_with_their_share_and_the_suggestion(
+    graph, weights, images, monkeypatch
 ):
-    """A camera of 30 Hz of whose pictures each third never comes, by the stamps of the others."""
+    """A camera of 30 Hz of whose images each third never comes, by the stamps of the others."""
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     graph.start_detector({"weights": weights, "device": "cpu"})
@@ -61,9 +61,9 @@ def test_lost_pictures_are_reported_with_their_share_and_the_remedy(
     for number in (number for number in range(45) if number % 3 < 2):
         header = Header(frame_id="camera")
         header.stamp.sec, header.stamp.nanosec = first.sec + number // 30, number % 30 * 33_333_333
-        camera.wait_for_answer(camera.send(pictures[0], header))
+        camera.wait_for_answer(camera.send(images[0], header))
     report = graph.wait_for_log("are lost on the way")
-    assert re.match(rf"[23]\d% of the pictures on '{camera.topic}' \(one every 33 ms\)", report)
+    assert re.match(rf"[23]\d% of the images on '{camera.topic}' \(one every 33 ms\)", report)
     remedy = re.search(rf"{PROFILE_VARIABLES[0]}=(\S+)", report)
     assert Path(remedy[1]).name == "fastdds.xml"
     assert Path(remedy[1]).exists()
@@ -77,9 +77,9 @@ def test_lost_pictures_are_reported_with_their_share_and_the_remedy(
 @pytest.mark.endurance
 @pytest.mark.skipif(
     UDP_BUFFER.exists() and int(UDP_BUFFER.read_text()) > 2**20,
-    reason="this system's UDP buffers hold a picture: none is lost",
+    reason="this system's UDP buffers hold an image: none is lost",
 )
-def test_without_the_profile_the_node_finds_out_that_pictures_are_lost(graph, weights, monkeypatch):
+def test_without_the_profile_the_node_finds_out_that_images_are_lost(graph, weights, monkeypatch):
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     graph.start_process("ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu"})

@@ -28,7 +28,7 @@ from ros_graph import (
     stamp_of,
     wait_for,
 )
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image as ImageMsg
 from vision_msgs.msg import LabelInfo
 
 from ssd_ros import detect
@@ -54,23 +54,23 @@ def detected_without_ros(weights, folder, output):
     return json.loads(output.read_text())
 
 
-# --- pictures in, detections out --------------------------------------------------------------
+# --- images in, detections out --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 def test_detections_equal_those_of_the_command_line_and_carry_the_frames_headers(
-    graph, parameters, pictures, picture_folder, tmp_path, transport
+    graph, parameters, images, image_folder, tmp_path, transport
 ):
     graph.start_detector({**parameters, "image_transport": transport})
     camera = PlayedCamera(graph, compressed=transport == "compressed", frame_id="lens")
     if transport == "compressed":
-        picture_folder = tmp_path
-        for i, picture in enumerate(pictures):
-            (tmp_path / f"{i}.jpg").write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
-    expected = detected_without_ros(parameters["weights"], picture_folder, tmp_path / "out.json")
-    for picture, reference in zip(pictures, expected, strict=True):
+        image_folder = tmp_path
+        for i, image in enumerate(images):
+            (tmp_path / f"{i}.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
+    expected = detected_without_ros(parameters["weights"], image_folder, tmp_path / "out.json")
+    for image, reference in zip(images, expected, strict=True):
         header = camera.header()
-        message = camera.detect(picture, header)
+        message = camera.detect(image, header)
         assert message.header == header
         found = reference["detections"]
         assert len(found) > 3
@@ -79,8 +79,8 @@ def test_detections_equal_those_of_the_command_line_and_carry_the_frames_headers
         np.testing.assert_allclose(boxes_in(message), [one["box"] for one in found], atol=0.01)
 
 
-def test_the_annotated_picture_is_made_only_while_somebody_subscribes(
-    graph, parameters, pictures, monkeypatch
+def test_the_annotated_image_is_made_only_while_somebody_subscribes(
+    graph, parameters, images, monkeypatch
 ):
     drawn = []
 
@@ -91,23 +91,23 @@ def test_the_annotated_picture_is_made_only_while_somebody_subscribes(
     monkeypatch.setattr(detector_node, "annotate", drawing)
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
-    for picture in pictures:
-        camera.detect(picture)
+    for image in images:
+        camera.detect(image)
     assert not drawn
 
-    annotated = graph.hear(Image, "detections_image")
-    wait_for(lambda: camera.detect(pictures[0]) and annotated, "an annotated picture")
+    annotated = graph.hear(ImageMsg, "detections_image")
+    wait_for(lambda: camera.detect(images[0]) and annotated, "an annotated image")
     message = annotated[0]
     assert any(stamp_of(message.header) == stamp_of(m.header) for m in camera.detections)
-    assert (message.encoding, message.height, message.width) == ("bgr8", *pictures[0].shape[:2])
-    pixels = np.frombuffer(message.data, np.uint8).reshape(pictures[0].shape)
-    changed = (pixels != pictures[0]).any(axis=2).mean()
-    assert 0.01 < changed < 0.9  # lines and labels on the picture that came in
+    assert (message.encoding, message.height, message.width) == ("bgr8", *images[0].shape[:2])
+    pixels = np.frombuffer(message.data, np.uint8).reshape(images[0].shape)
+    changed = (pixels != images[0]).any(axis=2).mean()
+    assert 0.01 < changed < 0.9  # lines and labels on the image that came in
 
 
-def test_label_info_reaches_a_late_subscriber_with_names_and_threshold(graph, parameters, pictures):
+def test_label_info_reaches_a_late_subscriber_with_names_and_threshold(graph, parameters, images):
     graph.start_detector(parameters)
-    PlayedCamera(graph).detect(pictures[0])
+    PlayedCamera(graph).detect(images[0])
     infos = graph.hear(LabelInfo, "label_info", LATCHED)
     info = wait_for(lambda: infos, "the label_info published before")[0]
     assert [(c.class_id, c.class_name) for c in info.class_map] == list(enumerate(CLASSES))
@@ -117,7 +117,7 @@ def test_label_info_reaches_a_late_subscriber_with_names_and_threshold(graph, pa
 # --- lifecycle --------------------------------------------------------------------------------
 
 
-def test_without_autostart_the_node_waits_for_configure_and_activate(graph, parameters, pictures):
+def test_without_autostart_the_node_waits_for_configure_and_activate(graph, parameters, images):
     graph.start_detector({**parameters, "autostart": False})
     camera, node = PlayedCamera(graph), Services(graph)
     assert node.state == "unconfigured"
@@ -126,28 +126,28 @@ def test_without_autostart_the_node_waits_for_configure_and_activate(graph, para
     camera.wait_for_subscribers(0)
     assert node.change("activate")
     assert node.state == "active"
-    camera.detect(pictures[0])
+    camera.detect(images[0])
 
 
-def test_deactivate_stops_detections_and_activate_resumes_them(graph, parameters, pictures):
+def test_deactivate_stops_detections_and_activate_resumes_them(graph, parameters, images):
     graph.start_detector(parameters)
     camera, node = PlayedCamera(graph), Services(graph)
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     assert node.change("deactivate")
     camera.wait_for_subscribers(0)
-    unseen = camera.send(pictures[1])
+    unseen = camera.send(images[1])
     assert node.change("activate")
-    camera.detect(pictures[2])
+    camera.detect(images[2])
     assert not camera.answered(unseen)
 
 
-def test_the_whole_lifecycle_works_again_and_again(graph, parameters, pictures):
+def test_the_whole_lifecycle_works_again_and_again(graph, parameters, images):
     graph.start_detector({**parameters, "autostart": False})
     camera, node = PlayedCamera(graph), Services(graph)
     for _ in range(5):
         assert node.change("configure")
         assert node.change("activate")
-        camera.detect(pictures[0])
+        camera.detect(images[0])
         assert node.change("deactivate")
         assert node.change("cleanup")
         assert node.state == "unconfigured"
@@ -158,7 +158,7 @@ def test_the_whole_lifecycle_works_again_and_again(graph, parameters, pictures):
 
 
 def test_bad_weights_leave_the_node_unconfigured_with_the_reason_until_they_are_replaced(
-    graph, parameters, pictures, tmp_path
+    graph, parameters, images, tmp_path
 ):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"this is no weights file")
@@ -172,7 +172,7 @@ def test_bad_weights_leave_the_node_unconfigured_with_the_reason_until_they_are_
     assert node.set("weights", parameters["weights"]).successful
     assert node.change("configure")
     assert node.change("activate")
-    PlayedCamera(graph).detect(pictures[0])
+    PlayedCamera(graph).detect(images[0])
     wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status to be OK")
 
 
@@ -196,57 +196,57 @@ def running(graph, parameters):
     return PlayedCamera(graph), Services(graph)
 
 
-def test_the_score_threshold_takes_effect_while_the_node_runs(graph, running, pictures):
+def test_the_score_threshold_takes_effect_while_the_node_runs(graph, running, images):
     camera, node = running
     infos = graph.hear(LabelInfo, "label_info", LATCHED)
-    before = scores_in(camera.detect(pictures[0]))
+    before = scores_in(camera.detect(images[0]))
     higher = float(np.median(before))
     assert node.set("score_threshold", higher).successful
-    assert scores_in(camera.detect(pictures[0])) == [score for score in before if score > higher]
+    assert scores_in(camera.detect(images[0])) == [score for score in before if score > higher]
     wait_for(lambda: infos and infos[-1].threshold == pytest.approx(higher), "label_info anew")
 
 
-def test_max_detections_takes_effect_while_the_node_runs(running, pictures):
+def test_max_detections_takes_effect_while_the_node_runs(running, images):
     camera, node = running
-    before = scores_in(camera.detect(pictures[0]))
+    before = scores_in(camera.detect(images[0]))
     assert node.set("max_detections", 2).successful
-    assert scores_in(camera.detect(pictures[0])) == before[:2]
+    assert scores_in(camera.detect(images[0])) == before[:2]
 
 
-def test_the_nms_threshold_takes_effect_while_the_node_runs(running, pictures):
+def test_the_nms_threshold_takes_effect_while_the_node_runs(running, images):
     camera, node = running
-    before = len(names_in(camera.detect(pictures[0])))
+    before = len(names_in(camera.detect(images[0])))
     assert node.set("nms_iou_threshold", 0.05).successful
-    assert 0 < len(names_in(camera.detect(pictures[0]))) < before
+    assert 0 < len(names_in(camera.detect(images[0]))) < before
 
 
-def test_chosen_classes_take_effect_while_the_node_runs(running, pictures):
+def test_chosen_classes_take_effect_while_the_node_runs(running, images):
     camera, node = running
-    before = names_in(camera.detect(pictures[0]))
+    before = names_in(camera.detect(images[0]))
     assert len(set(before)) > 1
     assert node.set("classes", [before[0]]).successful
-    assert names_in(camera.detect(pictures[0])) == [name for name in before if name == before[0]]
+    assert names_in(camera.detect(images[0])) == [name for name in before if name == before[0]]
     assert node.set("classes", [""]).successful
-    assert names_in(camera.detect(pictures[0])) == before
+    assert names_in(camera.detect(images[0])) == before
 
 
-def test_an_unknown_class_is_refused_with_the_known_ones(running, pictures):
+def test_an_unknown_class_is_refused_with_the_known_ones(running, images):
     camera, node = running
-    before = names_in(camera.detect(pictures[0]))
+    before = names_in(camera.detect(images[0]))
     result = node.set("classes", ["cube", "unicorn"])
     assert not result.successful
     assert "unicorn" in result.reason
     assert all(name in result.reason for name in CLASSES)
     assert node.get("classes") == [""]
-    assert names_in(camera.detect(pictures[0])) == before
+    assert names_in(camera.detect(images[0])) == before
 
 
-def test_weights_are_swapped_while_the_node_runs(graph, running, pictures, other_weights):
+def test_weights_are_swapped_while_the_node_runs(graph, running, images, other_weights):
     camera, node = running
     infos = graph.hear(LabelInfo, "label_info", LATCHED)
-    assert set(names_in(camera.detect(pictures[0]))) <= set(CLASSES)
+    assert set(names_in(camera.detect(images[0]))) <= set(CLASSES)
     assert node.set("weights", other_weights).successful
-    names = names_in(camera.detect(pictures[0]))
+    names = names_in(camera.detect(images[0]))
     assert names
     assert set(names) <= set(OTHER_CLASSES)
     wait_for(
@@ -255,11 +255,9 @@ def test_weights_are_swapped_while_the_node_runs(graph, running, pictures, other
     )
 
 
-def test_pictures_are_answered_while_new_weights_load(
-    running, pictures, other_weights, monkeypatch
-):
+def test_images_are_answered_while_new_weights_load(running, images, other_weights, monkeypatch):
     camera, node = running
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     loading, go_on = threading.Event(), threading.Event()
 
     class SlowToLoad(detector_node.Detector):
@@ -272,29 +270,29 @@ def test_pictures_are_answered_while_new_weights_load(
     future = node.begin_set("weights", other_weights)
     wait_for(loading.is_set, "the node to load")
     try:
-        during = [camera.detect(pictures[1]) for _ in range(5)]
+        during = [camera.detect(images[1]) for _ in range(5)]
         assert not future.done()
     finally:
         go_on.set()
     assert all(set(names_in(message)) <= set(CLASSES) for message in during)
     wait_for(future.done, "the new weights")
     assert future.result().results[0].successful
-    assert set(names_in(camera.detect(pictures[0]))) <= set(OTHER_CLASSES)
+    assert set(names_in(camera.detect(images[0]))) <= set(OTHER_CLASSES)
 
 
-def test_weights_that_were_replaced_are_freed(running, pictures, weights, other_weights):
+def test_weights_that_were_replaced_are_freed(running, images, weights, other_weights):
     camera, node = running
 
     def models():
         gc.collect()
         return sum(type(one) is SSD300 for one in gc.get_objects())
 
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     before = models()
     for file in (other_weights, weights, other_weights):
         assert node.set("weights", file).successful
         assert not node.set("weights", "missing.safetensors").successful
-        camera.detect(pictures[0])
+        camera.detect(images[0])
     wait_for(lambda: models() == before, "the models of before to be freed")
 
 
@@ -314,21 +312,21 @@ def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, para
 
 
 def test_a_weights_file_that_was_replaced_is_loaded_again_under_its_old_name(
-    graph, parameters, pictures, other_weights, tmp_path
+    graph, parameters, images, other_weights, tmp_path
 ):
     file = tmp_path / "mine.safetensors"
     shutil.copy(parameters["weights"], file)
     graph.start_detector({**parameters, "weights": str(file)})
     camera, node = PlayedCamera(graph), Services(graph)
-    assert set(names_in(camera.detect(pictures[0]))) <= set(CLASSES)
+    assert set(names_in(camera.detect(images[0]))) <= set(CLASSES)
     shutil.copy(other_weights, tmp_path / "new")
     (tmp_path / "new").replace(file)
     assert node.set("weights", str(file)).successful
-    assert set(names_in(camera.detect(pictures[0]))) <= set(OTHER_CLASSES)
+    assert set(names_in(camera.detect(images[0]))) <= set(OTHER_CLASSES)
 
 
 def test_a_weights_file_that_is_overwritten_in_place_does_no_harm(
-    graph, parameters, pictures, tmp_path
+    graph, parameters, images, tmp_path
 ):
     file = tmp_path / "mine.safetensors"
     shutil.copy(parameters["weights"], file)
@@ -336,23 +334,23 @@ def test_a_weights_file_that_is_overwritten_in_place_does_no_harm(
         "ssd_ros.ros.detector_node", {**parameters, "weights": str(file)}
     )
     camera = PlayedCamera(graph)
-    before = camera.detect(pictures[0])
+    before = camera.detect(images[0])
     file.write_bytes(b"")
-    after = camera.detect(pictures[0])
+    after = camera.detect(images[0])
     assert detector.alive
     assert scores_in(after) == scores_in(before)
 
 
 def test_refused_weights_change_nothing_and_give_the_reason(
-    graph, running, pictures, parameters, tmp_path
+    graph, running, images, parameters, tmp_path
 ):
     camera, node = running
-    before = camera.detect(pictures[0])
+    before = camera.detect(images[0])
     result = node.set("weights", str(tmp_path / "missing.safetensors"))
     assert not result.successful
     assert "missing.safetensors" in result.reason
     assert node.get("weights") == parameters["weights"]
-    after = camera.detect(pictures[0])
+    after = camera.detect(images[0])
     assert (names_in(after), scores_in(after)) == (names_in(before), scores_in(before))
     graph.next_diagnostics()
     assert graph.status("detector").level == DiagnosticStatus.OK
@@ -390,35 +388,35 @@ def test_what_is_fixed_at_configure_is_refused_until_cleanup(running, name, valu
         ("image_topics", []),
     ],
 )
-def test_values_out_of_range_are_refused_and_the_node_detects_on(running, pictures, name, value):
+def test_values_out_of_range_are_refused_and_the_node_detects_on(running, images, name, value):
     camera, node = running
     before = node.get(name)
     result = node.set(name, value)
     assert not result.successful
     assert result.reason
     assert node.get(name) == before
-    camera.detect(pictures[0])
+    camera.detect(images[0])
 
 
-def test_parameters_set_together_take_effect_all_or_none(running, pictures):
+def test_parameters_set_together_take_effect_all_or_none(running, images):
     camera, node = running
-    before = names_in(camera.detect(pictures[0]))
+    before = names_in(camera.detect(images[0]))
 
     result = node.set_together(max_detections=1, classes=["unicorn"])
     assert not result.successful
     assert "unicorn" in result.reason
     assert (node.get("max_detections"), node.get("classes")) == (200, [""])
-    assert names_in(camera.detect(pictures[0])) == before
+    assert names_in(camera.detect(images[0])) == before
 
     assert node.set_together(max_detections=1, classes=[before[0]]).successful
-    assert names_in(camera.detect(pictures[0])) == before[:1]
+    assert names_in(camera.detect(images[0])) == before[:1]
 
 
-def test_weights_and_their_classes_are_set_together(running, pictures, other_weights):
+def test_weights_and_their_classes_are_set_together(running, images, other_weights):
     camera, node = running
-    camera.detect(pictures[0])
+    camera.detect(images[0])
     assert node.set_together(weights=other_weights, classes=["pear"]).successful
-    assert set(names_in(camera.detect(pictures[0]))) <= {"pear"}
+    assert set(names_in(camera.detect(images[0]))) <= {"pear"}
 
 
 def test_a_parameter_of_the_wrong_type_at_start_is_named_without_a_traceback(graph):

@@ -23,14 +23,14 @@ def resident(process: Process) -> int:
 
 
 def test_fifty_swaps_between_two_models_never_mix_and_leave_no_memory(
-    graph, weights, other_weights, pictures, tmp_path
+    graph, weights, other_weights, images, tmp_path
 ):
     detector = graph.start_process(
         "ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu"}
     )
     camera, node = PlayedCamera(graph), Services(graph)
-    camera.detect(pictures[0])
-    camera.stream(pictures[0])
+    camera.detect(images[0])
+    camera.stream(images[0])
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(random.Random(0).randbytes(1000))
     sizes = []
@@ -54,7 +54,7 @@ def test_fifty_swaps_between_two_models_never_mix_and_leave_no_memory(
     assert "Traceback" not in detector.log
 
 
-def test_ten_minutes_of_four_cameras_leave_no_memory(graph, weights, picture_folder):
+def test_ten_minutes_of_four_cameras_leave_no_memory(graph, weights, image_folder):
     cameras = [f"camera{i}" for i in range(4)]
     topics = [graph.name(f"{camera}/image_raw") for camera in cameras]
     detector = graph.start_process(
@@ -64,7 +64,7 @@ def test_ten_minutes_of_four_cameras_leave_no_memory(graph, weights, picture_fol
     for camera in cameras:
         graph.start_process(
             "ssd_ros.ros.image_source_node",
-            {"source": str(picture_folder), "rate": 30.0},
+            {"source": str(image_folder), "rate": 30.0},
             namespace=graph.name(camera),
         )
     wait_for(lambda: all(heard), "every camera")
@@ -83,12 +83,12 @@ def test_ten_minutes_of_four_cameras_leave_no_memory(graph, weights, picture_fol
     assert mean(540, 600) < 1.02 * mean(60, 120)
 
 
-def test_a_hundred_rounds_of_the_lifecycle_under_load_leave_no_memory(graph, weights, pictures):
+def test_a_hundred_rounds_of_the_lifecycle_under_load_leave_no_memory(graph, weights, images):
     detector = graph.start_process(
         "ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu", "autostart": False}
     )
     camera, node = PlayedCamera(graph), Services(graph)
-    camera.stream(pictures[2])
+    camera.stream(images[2])
     sizes = []
     for _ in range(100):
         assert node.change("configure")

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lost pictures, told by the stamps of those that arrived."""
+"""Lost images, told by the stamps of those that arrived."""
 
 import numpy as np
 import pytest
 
-from ssd_ros.ros.frame_loss import Stamps
+from ssd_ros.ros.frame_loss import FrameLossEstimator
 
 
 def losses_of(seconds):
-    stamps = Stamps()
+    stamps = FrameLossEstimator()
     for value in seconds:
         stamps.note(round(value * 1e9))
     return stamps.losses()
@@ -16,7 +16,7 @@ def losses_of(seconds):
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.5, 0.8])
 @pytest.mark.parametrize("jitter", [0.0, 0.1])
-def test_the_share_of_lost_pictures_is_found_whatever_the_jitter(share, jitter):
+def test_the_share_of_lost_images_is_found_whatever_the_jitter(share, jitter):
     rng = np.random.default_rng(0)
     taken = np.arange(300) / 30 + rng.uniform(-jitter, jitter, 300) / 30
     found = losses_of(taken[rng.random(300) >= share])
@@ -25,7 +25,7 @@ def test_the_share_of_lost_pictures_is_found_whatever_the_jitter(share, jitter):
     assert found.period == pytest.approx(1 / 30, rel=0.2)
 
 
-def test_too_few_pictures_tell_nothing():
+def test_too_few_images_tell_nothing():
     assert losses_of(np.arange(19) / 10) is None
     assert losses_of([]) is None
 
@@ -37,7 +37,7 @@ def test_a_restart_or_another_clock_is_no_loss():
     assert losses_of([5.0] * 50) is None
 
 
-def test_pictures_taken_at_any_time_are_no_losses():
+def test_images_taken_at_any_time_are_no_losses():
     times = np.cumsum(np.random.default_rng(0).exponential(0.05, 300))
     assert not losses_of(times).noticeable
     times = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.1, 300))

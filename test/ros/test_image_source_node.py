@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from rclpy.parameter import Parameter
-from ros_graph import ROOT, made_picture, stamp_of, wait_for
-from sensor_msgs.msg import CompressedImage, Image
+from ros_graph import ROOT, made_image, stamp_of, wait_for
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 
-from ssd_ros.messages.images import picture_from_compressed, picture_from_image
+from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
 from ssd_ros.ros.image_source_node import ImageSource
 
 MODULE = "ssd_ros.ros.image_source_node"
@@ -29,61 +30,59 @@ def stamps(messages):
     return [stamp_of(message.header)[:2] for message in messages]
 
 
-def test_a_folder_is_published_once_in_name_order_with_rising_stamps(
-    graph, picture_folder, pictures
-):
-    heard = graph.hear(Image, "image_raw")
-    source = graph.start_process(MODULE, once(picture_folder, frame_id="lens"))
+def test_a_folder_is_published_once_in_name_order_with_rising_stamps(graph, image_folder, images):
+    heard = graph.hear(ImageMsg, "image_raw")
+    source = graph.start_process(MODULE, once(image_folder, frame_id="lens"))
     assert source.exit_code() == 0, source.log
-    wait_for(lambda: len(heard) >= len(pictures), "all pictures")
-    for message, picture in zip(heard, pictures, strict=True):
-        np.testing.assert_array_equal(picture_from_image(message).pixels, picture)
+    wait_for(lambda: len(heard) >= len(images), "all images")
+    for message, image in zip(heard, images, strict=True):
+        np.testing.assert_array_equal(image_from_msg(message).pixels, image)
         assert (message.encoding, message.header.frame_id) == ("bgr8", "lens")
     assert stamps(heard) == sorted(set(stamps(heard)))
-    assert f"published {len(pictures)} pictures" in source.log
+    assert f"published {len(images)} images" in source.log
 
 
-def test_compressed_pictures_decode_to_the_pictures_of_the_folder(graph, tmp_path):
-    smooth = [cv2.GaussianBlur(made_picture(seed, 160, 120), (0, 0), 3) for seed in range(3)]
-    (tmp_path / "pictures").mkdir()
-    for i, picture in enumerate(smooth):
-        cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), picture)
+def test_compressed_images_decode_to_the_images_of_the_folder(graph, tmp_path):
+    smooth = [cv2.GaussianBlur(made_image(seed, 160, 120), (0, 0), 3) for seed in range(3)]
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(smooth):
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), image)
     heard = graph.hear(CompressedImage, "image_raw/compressed")
     source = graph.start_process(
-        MODULE, once(tmp_path / "pictures", transport="compressed", jpeg_quality=95)
+        MODULE, once(tmp_path / "images", transport="compressed", jpeg_quality=95)
     )
     assert source.exit_code() == 0, source.log
-    wait_for(lambda: len(heard) >= len(smooth), "all pictures")
-    for message, picture in zip(heard, smooth, strict=True):
-        decoded = picture_from_compressed(message).pixels
-        assert np.abs(decoded.astype(int) - picture).mean() < 3
+    wait_for(lambda: len(heard) >= len(smooth), "all images")
+    for message, image in zip(heard, smooth, strict=True):
+        decoded = image_from_compressed_msg(message).pixels
+        assert np.abs(decoded.astype(int) - image).mean() < 3
         assert "jpeg" in message.format
     assert not graph.node.get_publishers_info_by_topic(graph.name("image_raw"))
 
 
-def test_a_video_is_published_picture_by_picture(graph, tmp_path):
+def test_a_video_is_published_image_by_image(graph, tmp_path):
     video = tmp_path / "video.avi"
     greys = [20, 90, 160, 230]
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for grey in greys:
         writer.write(np.full((48, 64, 3), grey, np.uint8))
     writer.release()
-    heard = graph.hear(Image, "image_raw")
+    heard = graph.hear(ImageMsg, "image_raw")
     source = graph.start_process(MODULE, once(video))
     assert source.exit_code() == 0, source.log
-    wait_for(lambda: len(heard) >= len(greys), "all pictures")
-    shades = [picture_from_image(message).pixels.mean() for message in heard]
+    wait_for(lambda: len(heard) >= len(greys), "all images")
+    shades = [image_from_msg(message).pixels.mean() for message in heard]
     np.testing.assert_allclose(shades, greys, atol=3)
     assert {(message.width, message.height) for message in heard} == {(64, 48)}
 
 
 def test_a_looping_source_goes_on_past_a_broken_file_until_it_is_interrupted(graph, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 3), 50, np.uint8))
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     cv2.imwrite(str(tmp_path / "c.png"), np.full((20, 30, 3), 200, np.uint8))
-    heard = graph.hear(Image, "image_raw")
+    heard = graph.hear(ImageMsg, "image_raw")
     source = graph.start_process(MODULE, {"source": str(tmp_path), "rate": 50.0})
-    wait_for(lambda: len(heard) >= 5, "pictures of the second round")
+    wait_for(lambda: len(heard) >= 5, "images of the second round")
     shades = [message.data[0] for message in heard[:5]]
     assert shades in ([50, 200, 50, 200, 50], [200, 50, 200, 50, 200])
     wait_for(lambda: "b.png" in source.log, "the warning that names the file")
@@ -100,10 +99,10 @@ def test_a_looping_source_goes_on_past_a_broken_file_until_it_is_interrupted(gra
     ],
 )
 def test_a_wrong_parameter_gives_a_clear_error_and_exit_code_1(
-    graph, picture_folder, parameters, named
+    graph, image_folder, parameters, named
 ):
     parameters = {
-        name: value.format(folder=picture_folder) if isinstance(value, str) else value
+        name: value.format(folder=image_folder) if isinstance(value, str) else value
         for name, value in parameters.items()
     }
     source = graph.start_process(MODULE, parameters)
@@ -118,7 +117,7 @@ def test_a_wrong_parameter_gives_a_clear_error_and_exit_code_1(
         ({}, "'source' is empty"),
         ({"source": "/no/such/video.mp4"}, "'/no/such/video.mp4'"),
         ({"source": "/", "transport": "theora"}, "'theora'"),
-        ({"source": "/"}, "'/' holds no pictures"),
+        ({"source": "/"}, "'/' holds no images"),
     ],
 )
 def test_the_error_of_a_source_names_what_was_given(rclpy_started, parameters, named):

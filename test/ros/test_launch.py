@@ -64,7 +64,7 @@ def launch(graph, installed, tmp_path):
 
 
 def test_the_launch_file_starts_an_active_detector_with_the_given_parameters(
-    graph, launch, weights, pictures
+    graph, launch, weights, images
 ):
     launched = launch(
         "detector.launch.py",
@@ -81,7 +81,7 @@ def test_the_launch_file_starts_an_active_detector_with_the_given_parameters(
     assert node.get("image_topics") == ["front/image_raw", "rear/image_raw"]
     assert node.get("score_threshold") == 0.4
     assert node.get("nms_iou_threshold") == 0.45  # from the parameter file
-    names = names_in(PlayedCamera(graph, "rear/image_raw").detect(pictures[0]))
+    names = names_in(PlayedCamera(graph, "rear/image_raw").detect(images[0]))
     assert len(names) == 5
     assert set(names) <= {"cube", "cone"}
 
@@ -95,9 +95,7 @@ def test_a_parameter_file_of_ones_own_is_taken(graph, launch, weights, tmp_path)
     assert (node.get("max_detections"), node.get("weights")) == (7, weights)
 
 
-def test_the_demo_launch_file_detects_in_a_folder_of_pictures(
-    graph, launch, weights, picture_folder
-):
+def test_the_demo_launch_file_detects_in_a_folder_of_images(graph, launch, weights, image_folder):
     heard = graph.hear(Detection2DArray, "/detections")
-    launched = launch("demo.launch.py", source=picture_folder, weights=weights, rviz="false")
+    launched = launch("demo.launch.py", source=image_folder, weights=weights, rviz="false")
     wait_for(lambda: any(names_in(message) for message in heard), f"detections; {launched.log}")

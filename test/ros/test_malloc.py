@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory settings: a process that has them keeps a picture's memory for the next picture."""
+"""Memory settings: a process that has them keeps an image's memory for the next image."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-PICTURE = 1920 * 1080 * 3
+IMAGE = 1920 * 1080 * 3
 KEPT = f"""
 import ctypes, sys
 import numpy as np
@@ -20,23 +20,23 @@ class MallInfo(ctypes.Structure):
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = MallInfo
 if sys.argv[1] == "tuned":
-    assert memory.keep_for_pictures()
+    assert memory.tune_malloc_for_images()
 before = mallinfo()
 for _ in range(3):  # the wire's copy, the message's and Python's are there at once
-    [np.ones({PICTURE}, np.uint8) for _ in range(3)]
+    [np.ones({IMAGE}, np.uint8) for _ in range(3)]
 after = mallinfo()
 print(after.arena + after.hblkhd - before.arena - before.hblkhd)
 """
 
 
-def kept_after_pictures(settings: str) -> int:
-    """Bytes that malloc does not give back after pictures of 1920x1080 bgr8."""
+def kept_after_images(settings: str) -> int:
+    """Bytes that malloc does not give back after images of 1920x1080 bgr8."""
     command = [sys.executable, "-c", KEPT, settings]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(result.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
-def test_the_memory_of_pictures_is_kept_for_the_next():
-    assert kept_after_pictures("tuned") >= 3 * PICTURE
-    assert kept_after_pictures("as it comes") < PICTURE
+def test_the_memory_of_images_is_kept_for_the_next():
+    assert kept_after_images("tuned") >= 3 * IMAGE
+    assert kept_after_images("as it comes") < IMAGE

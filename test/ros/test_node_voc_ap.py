@@ -21,9 +21,9 @@ from training.evaluation import voc_ap
 
 def published(
     graph: Graph, weights: str, examples: Sequence[batches.Example], classes: Sequence[str]
-) -> voc_ap.Scored:
-    """What a running node answers to the pictures of a data set; picture i is examples[i]."""
-    limits = evaluate.LIMITS
+) -> voc_ap.Predictions:
+    """What a running node answers to the images of a data set; image i is examples[i]."""
+    limits = evaluate.THRESHOLDS
     graph.start_detector(
         {
             "weights": weights,
@@ -35,15 +35,15 @@ def published(
         }
     )
     camera = PlayedCamera(graph)
-    image, label, boxes, scores = [], [], [], []
+    image_index, label, boxes, scores = [], [], [], []
     for i, example in enumerate(examples):
-        answer = camera.detect(image_files.read(example.item.picture))
+        answer = camera.detect(image_files.read(example.item.image))
         label += [classes.index(name) for name in names_in(answer)]
-        image += [i] * len(answer.detections)
+        image_index += [i] * len(answer.detections)
         boxes.append(boxes_in(answer))
         scores += scores_in(answer)
-    return voc_ap.Scored(
-        np.array(image, int), np.array(label, int), np.concatenate(boxes), np.array(scores)
+    return voc_ap.Predictions(
+        np.array(image_index, int), np.array(label, int), np.concatenate(boxes), np.array(scores)
     )
 
 
@@ -51,7 +51,7 @@ def map_of_both(
     graph: Graph, weights: str, root: Path, image_sets: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Figures of `training.evaluate` and of the running node."""
-    detector = Detector(weights, "cpu", "fp32", evaluate.LIMITS)
+    detector = Detector(weights, "cpu", "fp32", evaluate.THRESHOLDS)
     examples, classes = batches.load(voc.find_items(root, image_sets), detector.classes)
     there = evaluate.objects(examples)
     found = evaluate.detect(detector, examples, batch=1)  # as the node
@@ -60,7 +60,7 @@ def map_of_both(
 
 
 def test_evaluation_and_the_running_node_agree(graph, tmp_path):
-    arguments = [str(tmp_path / "set"), "--pictures", "1", "--held-out", "24", "--seed", "77"]
+    arguments = [str(tmp_path / "set"), "--images", "1", "--held-out", "24", "--seed", "77"]
     assert dataset.main(arguments) == 0
     evaluated, heard = map_of_both(graph, "demo", tmp_path / "set", "test")
     assert evaluated["map_voc2007"] > 0.6

@@ -30,12 +30,12 @@ long = pytest.mark.endurance
         pytest.param("swapping", signal.SIGTERM, marks=long),
     ],
 )
-def test_a_signal_ends_the_node_from_every_state(graph, weights, pictures, state, number):
+def test_a_signal_ends_the_node_from_every_state(graph, weights, images, state, number):
     autostart = state not in ("unconfigured", "inactive")
     parameters = {"weights": weights, "device": "cpu", "autostart": autostart}
     detector = graph.start_process("ssd_ros.ros.detector_node", parameters)
     camera, node = PlayedCamera(graph), Services(graph)
-    camera.stream(pictures[2], rate=100)
+    camera.stream(images[2], rate=100)
     if state == "loading":
         known = ("detector", graph.namespace)
         wait_for(lambda: known in graph.node.get_node_names_and_namespaces(), "the node")
@@ -64,13 +64,13 @@ def test_a_signal_ends_the_node_from_every_state(graph, weights, pictures, state
     ],
 )
 def test_a_camera_that_was_killed_is_heard_again_once_it_is_restarted(
-    graph, weights, picture_folder, reliability, transport
+    graph, weights, image_folder, reliability, transport
 ):
     graph.start_detector({"weights": weights, "device": "cpu", "image_transport": transport})
     detections = graph.hear(Detection2DArray, "detections")
     topic = graph.name("image_raw/compressed" if transport == "compressed" else "image_raw")
     parameters = {
-        "source": str(picture_folder),
+        "source": str(image_folder),
         "transport": transport,
         f"qos_overrides.{topic}.publisher.reliability": reliability,
     }

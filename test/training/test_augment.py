@@ -10,7 +10,7 @@ import torch
 from made_dataset import COLOURS, make_set
 
 from ssd_ros.detector import network_input
-from ssd_ros.image import Picture
+from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from training.data import batches, voc
 from training.data.augment import Augment
@@ -20,7 +20,7 @@ FILL = (123, 117, 104)
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    """As in the loader's workers: pictures this small only make threads wait for each other."""
+    """As in the loader's workers: images this small only make threads wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -41,13 +41,13 @@ def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(exa
     draws = batches.Draws(examples, Augment("none", FILL), seed=0)
     for draw in range(4):
         pixels, _, _, name = draws[draw]
-        expected = network_input([Picture(image_files.read(Path(name)))])[0]
+        expected = network_input([Image(image_files.read(Path(name)))])[0]
         assert np.array_equal(pixels.numpy(), expected)
 
 
 @pytest.mark.parametrize("kind", ["none", "light", "ssd"])
 def test_boxes_follow_their_objects(examples, kind):
-    """The middle of each box has the colour of its class, whatever was done to the picture."""
+    """The middle of each box has the colour of its class, whatever was done to the image."""
     draws = batches.Draws(examples, Augment(kind, FILL), seed=1)
     checked = 0
     for draw in range(30):
@@ -79,19 +79,19 @@ def test_the_paper_s_augmentation_varies_the_size_of_objects(examples):
     assert areas.max() > fixed.max() * 1.5
 
 
-def test_a_picture_without_objects_passes_through_every_augmentation():
-    picture = np.full((60, 80, 3), 200, np.uint8)
+def test_a_image_without_objects_passes_through_every_augmentation():
+    image = np.full((60, 80, 3), 200, np.uint8)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     for seed in range(20):
         torch.manual_seed(seed)
-        pixels, boxes, labels = Augment("ssd", FILL)(picture, *nothing)
+        pixels, boxes, labels = Augment("ssd", FILL)(image, *nothing)
         assert pixels.shape == (300, 300, 3)
         assert boxes.shape == (0, 4)
         assert labels.shape == (0,)
 
 
 def test_defective_boxes_are_left_out_and_counted(root, tmp_path):
-    bad = make_set(tmp_path / "bad", pictures=2)
+    bad = make_set(tmp_path / "bad", images=2)
     path = bad / "Annotations" / "0000.xml"
     text = path.read_text()
     path.write_text(
@@ -115,10 +115,10 @@ def test_an_unknown_class_is_refused_with_its_file(root):
 
 
 def test_a_set_without_a_single_object_is_refused(tmp_path):
-    bare = make_set(tmp_path / "bare", pictures=2)
+    bare = make_set(tmp_path / "bare", images=2)
     for path in (bare / "Annotations").iterdir():
         path.write_text("<annotation/>")
-    with pytest.raises(voc.VOCError, match="none of the 1 pictures has an object"):
+    with pytest.raises(voc.VOCError, match="none of the 1 images has an object"):
         batches.load(voc.find_items(bare, "trainval"))
 
 
@@ -126,7 +126,7 @@ def test_a_set_without_a_single_object_is_refused(tmp_path):
 
 
 def flat(batch):
-    return [batch.pictures, batch.boxes, batch.labels]
+    return [batch.images, batch.boxes, batch.labels]
 
 
 def run(examples, first, last, batch, **options):
@@ -134,7 +134,7 @@ def run(examples, first, last, batch, **options):
     return list(batches.loader(draws, first, last, batch, **options))
 
 
-def test_each_epoch_takes_every_picture_once_in_an_order_of_its_own(examples):
+def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(examples):
     draws = batches.Draws(examples, Augment("none", FILL), seed=0)
     epochs = [[draws[e * 4 + i][3] for i in range(4)] for e in range(6)]
     assert all(len(set(epoch)) == 4 for epoch in epochs)
@@ -152,7 +152,7 @@ def test_a_draw_is_the_same_for_any_workers_processes_and_restarts(examples):
             assert all(torch.equal(x, y) for x, y in zip(flat(a), flat(b), strict=True))
     ranks = [run(examples, 0, 3, 2, rank=rank, processes=2) for rank in range(2)]
     for i, batch in enumerate(whole):
-        assert torch.equal(batch.pictures, torch.cat([ranks[0][i].pictures, ranks[1][i].pictures]))
+        assert torch.equal(batch.images, torch.cat([ranks[0][i].images, ranks[1][i].images]))
 
 
 def test_drawing_does_not_touch_the_global_generator(examples):
@@ -163,13 +163,13 @@ def test_drawing_does_not_touch_the_global_generator(examples):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_collate_pads_pictures_with_fewer_objects():
-    picture = torch.zeros(300, 300, 3, dtype=torch.uint8)
+def test_collate_pads_images_with_fewer_objects():
+    image = torch.zeros(300, 300, 3, dtype=torch.uint8)
     one, none = torch.rand(1, 4), torch.zeros(0, 4)
     batch = batches.collate(
         [
-            (picture, one, torch.tensor([2]), "a"),
-            (picture, none, torch.zeros(0, dtype=torch.int64), "b"),
+            (image, one, torch.tensor([2]), "a"),
+            (image, none, torch.zeros(0, dtype=torch.int64), "b"),
         ]
     )
     assert batch.labels.tolist() == [[2], [-1]]
@@ -177,6 +177,6 @@ def test_collate_pads_pictures_with_fewer_objects():
     assert batch.names == ("a", "b")
 
 
-def test_opencv_reads_pictures_as_the_detector_does(examples):
-    pixels = image_files.read(examples[0].item.picture)
-    assert np.array_equal(pixels, cv2.imread(str(examples[0].item.picture)))
+def test_opencv_reads_images_as_the_detector_does(examples):
+    pixels = image_files.read(examples[0].item.image)
+    assert np.array_equal(pixels, cv2.imread(str(examples[0].item.image)))

@@ -13,7 +13,7 @@ from training.trainer.box_scales import coverage, with_scales
 
 
 def squares(side, count=20, size=(300, 300)):
-    """Pictures of one square each, somewhere."""
+    """Images of one square each, somewhere."""
     rng = np.random.default_rng(0)
     item = Item("", Path(), Path())
     for corner in rng.uniform(0, 300 - side, (count, 2)):

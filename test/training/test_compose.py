@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets composed of cut-outs: every box is right, and every picture can be made again."""
+"""Data sets composed of cut-outs: every box is right, and every image can be made again."""
 
 from pathlib import Path
 
@@ -30,11 +30,11 @@ def test_a_box_encloses_what_is_seen_of_its_object():
     black = [np.zeros((90, 120, 3), np.uint8)]
     checked = 0
     for seed in range(60):
-        picture, objects = compose(np.random.default_rng(seed), RED, black, SIZE, most_objects=1)
+        image, objects = compose(np.random.default_rng(seed), RED, black, SIZE, most_objects=1)
         if len(objects) != 1:
             assert not objects
             continue
-        blurred = cv2.GaussianBlur(picture, (0, 0), 2).astype(int)
+        blurred = cv2.GaussianBlur(image, (0, 0), 2).astype(int)
         red = blurred[..., 2] - blurred[..., :2].max(axis=2) > 45
         if red.sum() < 200:  # too dark a light to tell
             continue
@@ -44,12 +44,12 @@ def test_a_box_encloses_what_is_seen_of_its_object():
     assert checked > 20
 
 
-def test_objects_stay_recognisable_and_inside_the_picture():
+def test_objects_stay_recognisable_and_inside_the_image():
     two = RED + [CutOut("blue", disc((255, 0, 0)))]
     names = set()
     for seed in range(60):
-        picture, objects = compose(np.random.default_rng(seed), two, GREY, SIZE)
-        assert picture.shape == (150, 200, 3)
+        image, objects = compose(np.random.default_rng(seed), two, GREY, SIZE)
+        assert image.shape == (150, 200, 3)
         assert len(objects) <= 4
         for item in objects:
             x1, y1, x2, y2 = item.box
@@ -60,7 +60,7 @@ def test_objects_stay_recognisable_and_inside_the_picture():
     assert names == {"red", "blue"}
 
 
-def test_the_same_state_gives_the_same_picture():
+def test_the_same_state_gives_the_same_image():
     a, b = (compose(np.random.default_rng(4), RED, GREY, SIZE) for _ in range(2))
     assert np.array_equal(a[0], b[0])
     assert a[1] == b[1]
@@ -78,7 +78,7 @@ def own(tmp_path) -> Path:
 
 
 def make(own, out, *more):
-    arguments = ["--pictures", "6", "--held-out", "3", "--size", "160x120", "--workers", "1"]
+    arguments = ["--images", "6", "--held-out", "3", "--size", "160x120", "--workers", "1"]
     folders = ["--cutouts", str(own / "cutouts"), "--backgrounds", str(own / "backgrounds")]
     return main([str(out), *arguments, *folders, *more])
 
@@ -86,23 +86,23 @@ def make(own, out, *more):
 def test_a_user_s_cutouts_become_a_sound_voc_data_set(own):
     assert make(own, own / "set") == 0
     report = check(own / "set", ["red mug", "bolt"])
-    assert report.pictures == 9
+    assert report.images == 9
     assert report.defects == []
     examples, classes = batches.load(voc.find_items(own / "set", "trainval"))
     assert len(examples) == 6
     assert classes == ("bolt", "red mug")
 
 
-def test_the_seed_decides_and_held_out_pictures_are_others(own):
+def test_the_seed_decides_and_held_out_images_are_others(own):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert make(own, own / name, "--seed", seed) == 0
 
-    def pictures(name, image_set="trainval"):
+    def images(name, image_set="trainval"):
         return [p.read_bytes() for p in sorted((own / name / "JPEGImages").glob(f"{image_set}_*"))]
 
-    assert pictures("a") == pictures("b")
-    assert set(pictures("a")).isdisjoint(pictures("c"))
-    assert set(pictures("a")).isdisjoint(pictures("a", "test"))
+    assert images("a") == images("b")
+    assert set(images("a")).isdisjoint(images("c"))
+    assert set(images("a")).isdisjoint(images("a", "test"))
 
 
 def test_a_cutout_without_transparency_is_refused_by_name(own, capsys):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights are judged on the pictures as the detector sees them."""
+"""Weights are judged on the images as the detector sees them."""
 
 import json
 
@@ -20,7 +20,7 @@ from training.evaluation import voc_ap
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("data") / "set", pictures=10)
+    return make_set(tmp_path_factory.mktemp("data") / "set", images=10)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ class Oracle:
         self._answers = iter(examples)
         self._miss = miss
 
-    def __call__(self, pictures):
-        answers = [next(self._answers) for _ in pictures]
+    def __call__(self, images):
+        answers = [next(self._answers) for _ in images]
         return [
             Detections(a.boxes + self._miss, np.ones(len(a.boxes), np.float32), a.labels)
             for a in answers
@@ -75,10 +75,10 @@ def test_coco_s_precision_at_one_half_is_near_voc_s_all_point_one():
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 60, (400, 2))
     boxes = np.concatenate((corner, corner + rng.uniform(8, 30, (400, 2))), axis=1)
-    image, label = np.repeat(np.arange(100), 4), rng.integers(0, 2, 400)
-    there = voc_ap.Objects(image, label, boxes, rng.random(400) < 0.1)
+    image_index, label = np.repeat(np.arange(100), 4), rng.integers(0, 2, 400)
+    there = voc_ap.GroundTruth(image_index, label, boxes, rng.random(400) < 0.1)
     near = boxes + rng.normal(0, 2.5, boxes.shape)
-    found = voc_ap.Scored(image, label, near, rng.random(400))
+    found = voc_ap.Predictions(image_index, label, near, rng.random(400))
     coco = evaluate.coco_figures(found, there, [(100, 100)] * 100, ["a", "b"])
     result = evaluate.figures(found, there, ["a", "b"])
     assert coco["map_50"] == pytest.approx(result["map"], abs=0.02)
@@ -93,7 +93,7 @@ def test_the_command_writes_its_figures(root, tmp_path, capsys):
     arguments = [str(file), "--data", str(root), "--device", "cpu", "--json", str(target)]
     assert evaluate.main(arguments) == 0
     result = json.loads(target.read_text())
-    assert result["pictures"] == 5
+    assert result["images"] == 5
     assert result["precision"] == "fp32"
     assert 0 <= result["map_voc2007"] <= 1
     assert set(result["classes"]) == {"disc", "square"}

@@ -17,7 +17,7 @@ CLASSES = 4
 
 
 def random_targets(seed, counts):
-    """Padded boxes and labels of pictures with so many objects each."""
+    """Padded boxes and labels of images with so many objects each."""
     generator = torch.Generator().manual_seed(seed)
     most = max(counts, default=0)
     boxes = torch.zeros(len(counts), most, 4)
@@ -30,11 +30,11 @@ def random_targets(seed, counts):
     return boxes, labels
 
 
-def random_outputs(seed, pictures):
+def random_outputs(seed, images):
     generator = torch.Generator().manual_seed(seed)
     return (
-        torch.randn(pictures, len(DEFAULTS), CLASSES + 1, generator=generator),
-        torch.randn(pictures, len(DEFAULTS), 4, generator=generator),
+        torch.randn(images, len(DEFAULTS), CLASSES + 1, generator=generator),
+        torch.randn(images, len(DEFAULTS), 4, generator=generator),
     )
 
 
@@ -108,22 +108,22 @@ def test_padding_changes_nothing():
     assert torch.equal(alone.boxes, padded.boxes)
 
 
-def test_three_hardest_negatives_of_each_picture_count_for_each_match():
+def test_three_hardest_negatives_of_each_image_count_for_each_match():
     boxes, labels = random_targets(5, [1, 4])
     found = match(boxes, labels, DEFAULTS)
     scores, offsets = (t.requires_grad_() for t in random_outputs(5, 2))
     multibox_loss(scores, offsets, found, DEFAULTS)[0].backward()
     background_entropy = -scores.detach().log_softmax(dim=-1)[..., 0]
-    for picture in range(2):
-        positive = found.classes[picture] > 0
-        taken = (scores.grad[picture] != 0).any(dim=1) & ~positive
+    for image in range(2):
+        positive = found.classes[image] > 0
+        taken = (scores.grad[image] != 0).any(dim=1) & ~positive
         assert taken.sum() == 3 * positive.sum()
         left = ~taken & ~positive
-        assert background_entropy[picture][taken].min() >= background_entropy[picture][left].max()
+        assert background_entropy[image][taken].min() >= background_entropy[image][left].max()
 
 
 @pytest.mark.parametrize("most", [0, 3])
-def test_pictures_without_objects_teach_the_background_alone(most):
+def test_images_without_objects_teach_the_background_alone(most):
     found = match(torch.zeros(2, most, 4), torch.full((2, most), -1), DEFAULTS)
     scores, offsets = (t.requires_grad_() for t in random_outputs(1, 2))
     classification, location = multibox_loss(scores, offsets, found, DEFAULTS)
@@ -150,7 +150,7 @@ def test_values_and_gradients_stay_finite_in_half_precision(dtype):
         assert tensor.isfinite().all()
 
 
-def test_no_negatives_are_invented_where_matches_fill_the_picture():
+def test_no_negatives_are_invented_where_matches_fill_the_image():
     defaults = DEFAULTS[-4:]
     boxes = box_convert(defaults[:3], "cxcywh", "xyxy")[None]
     found = match(boxes, torch.tensor([[0, 1, 2]]), defaults)

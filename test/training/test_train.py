@@ -36,7 +36,7 @@ QUICK += "--val-sets none --ema 0.9 --optimizer adamw --checkpoint-every 2".spli
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("data") / "set", pictures=12)
+    return make_set(tmp_path_factory.mktemp("data") / "set", images=12)
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_
     # Noted before the tensors were rounded to half precision.
     assert result["map_voc2007"] == pytest.approx(noted["map_voc2007"], abs=0.02)
     assert result["map_voc2007"] > 0
-    assert result["pictures"] == 6
+    assert result["images"] == 6
 
 
 def test_the_report_shows_the_run_and_needs_no_network(root, trained, tmp_path, capsys):
@@ -303,10 +303,10 @@ def test_the_report_shows_the_run_and_needs_no_network(root, trained, tmp_path, 
     shown = float(re.search(r"mAP \(VOC2007\) ([\d.]+)<", text)[1])
     assert shown == pytest.approx(result, abs=0.02)  # noted before rounding to half precision
     assert text.count("<svg") == 5
-    pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", text)
-    assert len(pictures) == 6
-    for picture in pictures:
-        data = np.frombuffer(base64.b64decode(picture), np.uint8)
+    images = re.findall(r"data:image/jpeg;base64,([^\"]+)", text)
+    assert len(images) == 6
+    for image in images:
+        data = np.frombuffer(base64.b64decode(image), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (90, 120, 3)
     assert all(word in text for word in ("disc", "square", "--data", "torchvision", "0.7"))
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
@@ -324,7 +324,7 @@ def test_frozen_layers_stay_and_others_move(root, undisturbed, tmp_path):
     assert moved >= {"conv3.1.weight", "conv7.0.weight", "scores.0.weight", "offsets.1.weight"}
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_the_pictures(root, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path, capsys):
     broken = SSD300(2, 0.0625)
     with torch.no_grad():
         broken.conv3[0].weight.fill_(float("inf"))
@@ -338,13 +338,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_pictures(root, tmp_pat
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_picture_that_cannot_be_read_is_named(tmp_path, capsys, workers):
-    root = make_set(tmp_path / "set", pictures=4)
+def test_a_image_that_cannot_be_read_is_named(tmp_path, capsys, workers):
+    root = make_set(tmp_path / "set", images=4)
     broken = root / "JPEGImages" / "0001.png"
     broken.write_bytes(broken.read_bytes()[:40])
     assert run(root, tmp_path / "run", "--workers", workers) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"error: '{broken}' is not a picture (40 bytes)"
+    assert last == f"error: '{broken}' is not an image (40 bytes)"
 
 
 def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):

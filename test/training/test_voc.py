@@ -67,7 +67,7 @@ def test_an_unreadable_annotation_is_refused_with_file_and_object(tmp_path, text
         voc.read_annotation(tmp_path / "a.xml")
 
 
-def test_only_boxes_with_an_area_in_the_picture_are_usable():
+def test_only_boxes_with_an_area_in_the_image_are_usable():
     boxes = np.array(
         [[0, 0, 10, 10], [9, 9, 10, 20], [30, 5, 20, 9], [-5, -5, 5, 5], [200, 0, 210, 9]],
         np.float32,
@@ -86,8 +86,8 @@ def test_image_sets_of_several_years_are_joined_in_order(root, tmp_path):
         shutil.copytree(root, kit / f"VOC{year}")
     for start in (kit, tmp_path):
         items = voc.find_items(start, "2012_test+2007_trainval")
-        assert [item.picture_id for item in items] == [f"{i:04d}" for i in (4, 5, 6, 7, 0, 1, 2, 3)]
-        assert items[0].picture == kit / "VOC2012" / "JPEGImages" / "0004.png"
+        assert [item.image_id for item in items] == [f"{i:04d}" for i in (4, 5, 6, 7, 0, 1, 2, 3)]
+        assert items[0].image == kit / "VOC2012" / "JPEGImages" / "0004.png"
         assert items[-1].annotation == kit / "VOC2007" / "Annotations" / "0003.xml"
 
 
@@ -117,24 +117,24 @@ def test_classes_are_found_in_voc_s_order_for_voc_and_sorted_else(tmp_path):
 # --- check -------------------------------------------------------------------------------------
 
 
-def plant(root, text, picture_id="0002"):
-    (root / "Annotations" / f"{picture_id}.xml").write_text(text)
+def plant(root, text, image_id="0002"):
+    (root / "Annotations" / f"{image_id}.xml").write_text(text)
 
 
 def test_a_sound_set_has_no_defects(root, capsys):
     assert main(["check", str(root)]) == 0
-    assert "8 pictures; objects: disc 8, square 8\nno defects" in capsys.readouterr().out
+    assert "8 images; objects: disc 8, square 8\nno defects" in capsys.readouterr().out
 
 
 DEFECTS = {
-    "missing picture": lambda root: (root / "JPEGImages" / "0002.png").unlink(),
-    "unreadable picture": lambda root: (root / "JPEGImages" / "0002.png").write_bytes(b"x"),
+    "missing image": lambda root: (root / "JPEGImages" / "0002.png").unlink(),
+    "unreadable image": lambda root: (root / "JPEGImages" / "0002.png").write_bytes(b"x"),
     "missing annotation": lambda root: (root / "Annotations" / "0002.xml").unlink(),
     "unreadable annotation": lambda root: plant(root, "<annotation>"),
     "unknown class": lambda root: plant(root, xml(("dics", (1, 1, 9, 9), 0))),
     "zero size": lambda root: plant(root, xml(("disc", (9, 1, 9, 9), 0))),
     "swapped corners": lambda root: plant(root, xml(("disc", (9, 1, 3, 9), 0))),
-    "outside the picture": lambda root: plant(root, xml(("disc", (9, 1, 121, 9), 0))),
+    "outside the image": lambda root: plant(root, xml(("disc", (9, 1, 121, 9), 0))),
     "duplicate object": lambda root: plant(
         root, xml(("disc", (1, 1, 9, 9), 0), ("disc", (1, 1, 9, 9), 0))
     ),
@@ -167,7 +167,7 @@ def test_the_report_names_file_object_and_numbers(root, capsys):
     assert "1 defects: zero size 1" in out
 
 
-def test_two_pictures_of_one_name_are_a_defect(root):
+def test_two_images_of_one_name_are_a_defect(root):
     shutil.copy(root / "JPEGImages" / "0002.png", root / "JPEGImages" / "0002.jpg")
     assert [defect.kind for defect in check(root).defects] == ["duplicate id"]
 

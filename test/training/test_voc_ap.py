@@ -4,16 +4,16 @@
 import numpy as np
 import pytest
 
-from training.evaluation.voc_ap import Objects, Scored, evaluate, mean
+from training.evaluation.voc_ap import GroundTruth, Predictions, evaluate, mean
 
 BOX, SHIFTED, FAR = (0, 0, 10, 10), (2, 0, 12, 10), (50, 50, 60, 60)  # IoU of the first two: 2/3
 
 
 def objects(*rows):
-    """Rows of image, label, box, difficult."""
-    image, label, boxes, difficult = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Objects(
-        np.array(image, int),
+    """Rows of image_index, label, box, difficult."""
+    image_index, label, boxes, difficult = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return GroundTruth(
+        np.array(image_index, int),
         np.array(label, int),
         np.array(boxes, float).reshape(-1, 4),
         np.array(difficult, bool),
@@ -21,10 +21,10 @@ def objects(*rows):
 
 
 def scored(*rows):
-    """Rows of image, label, box, score."""
-    image, label, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Scored(
-        np.array(image, int),
+    """Rows of image_index, label, box, score."""
+    image_index, label, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Predictions(
+        np.array(image_index, int),
         np.array(label, int),
         np.array(boxes, float).reshape(-1, 4),
         np.array(scores, float),
@@ -100,7 +100,7 @@ def test_an_overlap_of_exactly_the_threshold_is_a_hit():
     assert result.ap == 0.0
 
 
-def test_a_box_of_another_class_or_picture_is_no_hit():
+def test_a_box_of_another_class_or_image_is_no_hit():
     there = objects((0, 0, BOX, False), (1, 1, BOX, False))
     results = evaluate(scored((1, 0, BOX, 0.9), (0, 1, BOX, 0.9)), there, 2)
     assert [result.ap for result in results] == [0.0, 0.0]
@@ -114,7 +114,7 @@ def test_a_recall_of_three_tenths_reaches_the_point_at_three_tenths():
 
 def test_columns_that_do_not_fit_are_refused_by_name():
     with pytest.raises(ValueError, match=r"scores must have shape \(1,\)"):
-        Scored(np.zeros(1, int), np.zeros(1, int), np.zeros((1, 4)), np.zeros(2))
+        Predictions(np.zeros(1, int), np.zeros(1, int), np.zeros((1, 4)), np.zeros(2))
     with pytest.raises(ValueError, match="labels of detections must be from 0 to 0"):
         evaluate(scored((0, 1, BOX, 0.5)), objects(), 1)
 
@@ -124,7 +124,7 @@ def random_set(rng, images, per_image, classes, detections):
     count = images * per_image
     corner, size = rng.uniform(0, 80, (count, 2)), rng.uniform(5, 40, (count, 2))
     boxes = np.concatenate((corner, corner + size), axis=1)
-    there = Objects(
+    there = GroundTruth(
         np.repeat(np.arange(images), per_image),
         rng.integers(0, classes, count),
         boxes,
@@ -135,7 +135,7 @@ def random_set(rng, images, per_image, classes, detections):
     label = np.where(
         rng.random(len(source)) < 0.8, there.label[source], rng.integers(0, classes, len(source))
     )
-    return there, Scored(there.image[source], label, near, rng.random(len(source)))
+    return there, Predictions(there.image_index[source], label, near, rng.random(len(source)))
 
 
 def by_the_book(found, there, label, threshold=0.5):
@@ -145,7 +145,9 @@ def by_the_book(found, there, label, threshold=0.5):
         np.argsort(-found.scores[found.label == label], kind="stable")
     ]:
         best, best_object = -np.inf, None
-        for g in np.flatnonzero((there.image == found.image[d]) & (there.label == label)):
+        for g in np.flatnonzero(
+            (there.image_index == found.image_index[d]) & (there.label == label)
+        ):
             a, b = found.boxes[d], there.boxes[g]
             w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
             if w > 0 and h > 0:
@@ -181,11 +183,13 @@ def test_equals_an_independent_package_on_random_sets():
     library = pytest.importorskip("mean_average_precision")
     there, found = random_set(np.random.default_rng(7), 23, 6, 1, 15)
     # The package matches difficult objects one by one; without them the definitions agree.
-    there = Objects(there.image, there.label, there.boxes, np.zeros(len(there.image), bool))
+    there = GroundTruth(
+        there.image_index, there.label, there.boxes, np.zeros(len(there.image_index), bool)
+    )
     metric = library.MetricBuilder.build_evaluation_metric("map_2d", num_classes=1)
     # It counts corners as pixels, one longer than continuous coordinates.
     for i in range(23):
-        d, g = found.image == i, there.image == i
+        d, g = found.image_index == i, there.image_index == i
         pixels = np.array([0, 0, 1, 1])
         metric.add(
             np.column_stack((found.boxes[d] - pixels, found.label[d], found.scores[d])),

@@ -52,9 +52,9 @@ def test_what_is_written_is_read_back(tmp_path):
     got = read(tmp_path / "w.safetensors")
     assert (got.classes, got.config, got.width) == (CLASSES, PAPER_VOC, 0.125)
     assert got.training == {"mAP": 0.5}
-    picture = torch.randint(0, 256, (1, 300, 300, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (1, 300, 300, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        once, again = (w.model()(w.model().normalise(picture)) for w in (written, got))
+        once, again = (w.model()(w.model().normalise(image)) for w in (written, got))
     assert torch.equal(once[0], again[0])
     assert torch.equal(once[1], again[1])
 

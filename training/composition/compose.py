@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with known boxes, composed of cut-outs pasted onto backgrounds.
+"""Images with known boxes, composed of cut-outs pasted onto backgrounds.
 
 After "Cut, Paste and Learn" (Dwibedi et al., ICCV 2017): scale, rotation, occlusion, truncation at
 the border, distractors, and soft edges, so that a detector learns the objects and not the seams.
@@ -32,12 +32,12 @@ class CutOut:
 
 @dataclass(frozen=True)
 class Placed:
-    """An object in a composed picture.
+    """An object in a composed image.
 
     Attributes:
         name: its class.
         box: x1 y1 x2 y2 in pixels, continuous, around what is seen of it.
-        seen: share of its area that is neither hidden nor outside the picture, 0 to 1.
+        seen: share of its area that is neither hidden nor outside the image, 0 to 1.
     """
 
     name: str
@@ -52,14 +52,14 @@ def compose(
     size: tuple[int, int],
     most_objects: int = 4,
 ) -> tuple[np.ndarray, list[Placed]]:
-    """One picture and the objects in it.
+    """One image and the objects in it.
 
     Args:
-        rng: decides everything; the same state gives the same picture.
+        rng: decides everything; the same state gives the same image.
         cutouts: objects to choose from, each class as often as every other.
-        backgrounds: BGR pictures to choose from.
-        size: width and height of the picture in pixels.
-        most_objects: at most so many are pasted; one picture in twelve has none.
+        backgrounds: BGR images to choose from.
+        size: width and height of the image in pixels.
+        most_objects: at most so many are pasted; one image in twelve has none.
 
     Returns:
         BGR uint8 (H, W, 3), and what is in it.
@@ -85,13 +85,13 @@ def compose(
                 names.append(name)
                 areas.append(area)
                 break
-    picture = _camera(rng, canvas)
+    image = _camera(rng, canvas)
     found = []
     for i, (name, area) in enumerate(zip(names, areas, strict=True)):
         mask = (owner == i).astype(np.uint8)
         x, y, w, h = cv2.boundingRect(mask)
         found.append(Placed(name, (x, y, x + w, y + h), float(mask.sum() / area)))
-    return picture, found
+    return image, found
 
 
 # --- the objects --------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ Slices = tuple[slice, slice]
 
 
 def _overlap(piece: np.ndarray, x: int, y: int, shape: tuple[int, ...]) -> tuple[Slices, Slices]:
-    """The part of a piece at (x, y) that lies in the picture: in the piece, and in the picture."""
+    """The part of a piece at (x, y) that lies in the image: in the piece, and in the image."""
     h, w = piece.shape[:2]
     x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, shape[1]), min(y + h, shape[0])
     x2, y2 = max(x1, x2), max(y1, y2)
@@ -209,10 +209,10 @@ def _paste_distractor(
 
 
 def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """What a lens and a sensor add: light, blur and noise, over the whole picture."""
-    picture = canvas * rng.uniform(0.7, 1.2)
+    """What a lens and a sensor add: light, blur and noise, over the whole image."""
+    image = canvas * rng.uniform(0.7, 1.2)
     if rng.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5))
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5))
     if rng.random() < 0.5:
-        picture = picture + rng.normal(0, rng.uniform(1, 8), canvas.shape)
-    return picture.clip(0, 255).astype(np.uint8)
+        image = image + rng.normal(0, rng.uniform(1, 8), canvas.shape)
+    return image.clip(0, 255).astype(np.uint8)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a picture of any size to the network's input, with the SSD paper's augmentations.
+"""From an image of any size to the network's input, with the SSD paper's augmentations.
 
 Section 2.2 and 3.6 of arXiv 1512.02325: expansion, a crop that overlaps the objects, flip and
 photometric distortion, out of torchvision.transforms.v2. Three things are done otherwise:
   - the colours are distorted after the warp to 300×300, so that the cost does not grow with the
-    picture;
+    image;
   - the channels are not permuted (the paper's own training does not, either);
   - the final warp is the very one of `ssd_ros.detector.network_input` (OpenCV, bilinear, without
-    antialiasing): a network trained on smoother pictures would meet others on the robot.
+    antialiasing): a network trained on smoother images would meet others on the robot.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHOICES = ("none", "light", "ssd")
 
 
 class Warp(v2.Transform):
-    """Resizes pictures and boxes to 300×300 as the detector does on the robot."""
+    """Resizes images and boxes to 300×300 as the detector does on the robot."""
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         size = (INPUT_SIZE, INPUT_SIZE)
@@ -61,7 +61,7 @@ class Augment:
 
     Args:
         kind: `none` (warp only), `light` (flip and colours), `ssd` (the paper's).
-        fill: RGB, 0 to 255, around an expanded picture: the mean that the network subtracts.
+        fill: RGB, 0 to 255, around an expanded image: the mean that the network subtracts.
 
     Raises:
         ValueError: there is no such kind.
@@ -84,12 +84,12 @@ class Augment:
         )
 
     def __call__(
-        self, picture: np.ndarray, boxes: np.ndarray, labels: np.ndarray
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One example; chance comes from torch's global generator alone.
 
         Args:
-            picture: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3).
             boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of it, with an area inside it.
             labels: int64 (N,).
 
@@ -97,10 +97,10 @@ class Augment:
             uint8 RGB (300, 300, 3), float32 (M, 4) corners as fractions, int64 (M,). Boxes
             thinner than a pixel of the input are dropped.
         """
-        image = tv_tensors.Image(torch.from_numpy(picture).permute(2, 0, 1))
+        tensor = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
         corners = tv_tensors.BoundingBoxes(
-            torch.from_numpy(boxes), format="XYXY", canvas_size=picture.shape[:2]
+            torch.from_numpy(boxes), format="XYXY", canvas_size=image.shape[:2]
         )
-        image, corners, kept = self._steps(image, corners, torch.from_numpy(labels))
-        pixels = image.as_subclass(Tensor).permute(1, 2, 0).contiguous()
+        tensor, corners, kept = self._steps(tensor, corners, torch.from_numpy(labels))
+        pixels = tensor.as_subclass(Tensor).permute(1, 2, 0).contiguous()
         return pixels, corners.as_subclass(Tensor) / INPUT_SIZE, kept

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of training examples, the same whatever the number of workers, processes and restarts.
 
-Every example that a training draws has a number. The number alone decides which picture it is and
+Every example that a training draws has a number. The number alone decides which image it is and
 how it is augmented, so that a run that is resumed, or spread over processes, sees the same ones.
 """
 
@@ -26,7 +26,7 @@ from training.data.voc import Annotation, Item, VOCError, find_classes, read_ann
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with its objects.
+    """One image with its objects.
 
     Attributes:
         item: where it comes from.
@@ -48,20 +48,20 @@ class Batch:
     """Examples as the network takes them.
 
     Attributes:
-        pictures: uint8 RGB (B, 300, 300, 3).
+        images: uint8 RGB (B, 300, 300, 3).
         boxes: float32 (B, M, 4) corners as fractions; zeros where there are fewer objects.
         labels: int64 (B, M), 0-based class; -1 where there are fewer objects.
-        names: files of the pictures.
+        names: files of the images.
     """
 
-    pictures: Tensor
+    images: Tensor
     boxes: Tensor
     labels: Tensor
     names: tuple[str, ...]
 
     def pin_memory(self) -> Batch:
         return Batch(
-            self.pictures.pin_memory(),
+            self.images.pin_memory(),
             self.boxes.pin_memory(),
             self.labels.pin_memory(),
             self.names,
@@ -74,7 +74,7 @@ def load(
     """Reads the annotations of an image set.
 
     Args:
-        items: the pictures.
+        items: the images.
         classes: names that are known; None to find them in the annotations.
 
     Returns:
@@ -87,7 +87,7 @@ def load(
     annotations = [read_annotation(item.annotation) for item in progress]
     names = tuple(classes) if classes is not None else find_classes(annotations)
     if not any(annotation.names for annotation in annotations):
-        raise VOCError(f"none of the {len(items)} pictures has an object")
+        raise VOCError(f"none of the {len(items)} images has an object")
     index = {name: i for i, name in enumerate(names)}
     return [
         _example(item, annotation, index)
@@ -117,12 +117,12 @@ def dropped_boxes(examples: Sequence[Example]) -> Counter[str]:
 
 
 def sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """Width and height of each picture, as stated, or else from the picture."""
-    return [e.size or image_files.read(e.item.picture).shape[1::-1] for e in examples]
+    """Width and height of each image, as stated, or else from the image."""
+    return [e.size or image_files.read(e.item.image).shape[1::-1] for e in examples]
 
 
 class Draws(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
-    """Training examples by their number in the run: picture, boxes, labels, file name.
+    """Training examples by their number in the run: image, boxes, labels, file name.
 
     Args:
         examples: the data set; each epoch takes every one once, in an order of its own.
@@ -138,12 +138,12 @@ class Draws(Dataset[tuple[Tensor, Tensor, Tensor, str]]):
 
     def __getitem__(self, draw: int) -> tuple[Tensor, Tensor, Tensor, str]:
         example = self._examples[self._index(draw)]
-        picture = cv2.cvtColor(image_files.read(example.item.picture), cv2.COLOR_BGR2RGB)
-        boxes, good = usable(example.boxes, (picture.shape[1], picture.shape[0]))
+        image = cv2.cvtColor(image_files.read(example.item.image), cv2.COLOR_BGR2RGB)
+        boxes, good = usable(example.boxes, (image.shape[1], image.shape[0]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mix(self._seed, draw))
-            pixels, corners, labels = self._augment(picture, boxes[good], example.labels[good])
-        return pixels, corners, labels, str(example.item.picture)
+            pixels, corners, labels = self._augment(image, boxes[good], example.labels[good])
+        return pixels, corners, labels, str(example.item.image)
 
     def _index(self, draw: int) -> int:
         epoch, position = divmod(draw, len(self._examples))
@@ -180,15 +180,15 @@ class _DrawBatches:
 
 
 def collate(rows: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> Batch:
-    """Examples as one batch; pictures with fewer objects than others are padded."""
-    pictures, boxes, labels, names = zip(*rows, strict=True)
+    """Examples as one batch; images with fewer objects than others are padded."""
+    images, boxes, labels, names = zip(*rows, strict=True)
     most = max(len(row) for row in labels)
     padded_boxes = torch.zeros(len(rows), most, 4)
     padded_labels = torch.full((len(rows), most), -1, dtype=torch.int64)
     for i, (row_boxes, row_labels) in enumerate(zip(boxes, labels, strict=True)):
         padded_boxes[i, : len(row_boxes)] = row_boxes
         padded_labels[i, : len(row_labels)] = row_labels
-    return Batch(torch.stack(pictures), padded_boxes, padded_labels, names)
+    return Batch(torch.stack(images), padded_boxes, padded_labels, names)
 
 
 def loader(

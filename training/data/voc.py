@@ -24,15 +24,15 @@ class Annotation:
     """What one XML file says.
 
     Attributes:
-        picture_id: name of the file without `.xml`.
+        image_id: name of the file without `.xml`.
         size: width and height in pixels, None where the file does not say.
         names: class of each object.
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, continuous, as written in the file: they may
-            be empty or lie outside the picture (see `usable`).
+            be empty or lie outside the image (see `usable`).
         difficult: bool (N,).
     """
 
-    picture_id: str
+    image_id: str
     size: tuple[int, int] | None
     names: tuple[str, ...]
     boxes: np.ndarray
@@ -41,10 +41,10 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of an image set, not read yet."""
+    """One image of an image set, not read yet."""
 
-    picture_id: str
-    picture: Path
+    image_id: str
+    image: Path
     annotation: Path
 
 
@@ -103,14 +103,14 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def usable(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut to the picture, and which of them can be trained on.
+    """Boxes cut to the image, and which of them can be trained on.
 
-    Those that the file writes with xmin = xmax, with swapped corners, or outside the picture can
+    Those that the file writes with xmin = xmax, with swapped corners, or outside the image can
     not: a box without an area has no logarithm, and its loss is not a number.
 
     Args:
         boxes: float (N, 4) in pixels.
-        size: width and height of the picture.
+        size: width and height of the image.
 
     Returns:
         float32 (N, 4), and bool (N,).
@@ -124,7 +124,7 @@ def usable(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 
 def find_items(root: Path, image_sets: str) -> list[Item]:
-    """The pictures of some image sets, in the order of the files.
+    """The images of some image sets, in the order of the files.
 
     Args:
         root: a VOC-format folder (Annotations/ JPEGImages/ ImageSets/Main/), or the development
@@ -133,31 +133,31 @@ def find_items(root: Path, image_sets: str) -> list[Item]:
             `2007_trainval+2012_trainval`.
 
     Raises:
-        VOCError: a folder, set or picture is missing, or the sets are empty.
+        VOCError: a folder, set or image is missing, or the sets are empty.
     """
     items = []
     for name in image_sets.split("+"):
         folder, image_set = _locate(root, name.strip())
-        pictures = {
+        images = {
             path.stem: path
             for path in sorted((folder / "JPEGImages").iterdir(), reverse=True)
             if path.suffix.lower() in image_files.SUFFIXES
         }
-        for picture_id in read_image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
-            if picture_id not in pictures:
+        for image_id in read_image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
+            if image_id not in images:
                 raise VOCError(
                     f"image set '{folder / 'ImageSets' / 'Main' / image_set}.txt' names "
-                    f"'{picture_id}', but '{folder / 'JPEGImages'}' has no such picture"
+                    f"'{image_id}', but '{folder / 'JPEGImages'}' has no such image"
                 )
-            annotation = folder / "Annotations" / f"{picture_id}.xml"
-            items.append(Item(picture_id, pictures[picture_id], annotation))
+            annotation = folder / "Annotations" / f"{image_id}.xml"
+            items.append(Item(image_id, images[image_id], annotation))
     if not items:
         raise VOCError(f"image set '{image_sets}' of '{root}' is empty")
     return items
 
 
 def read_image_set(path: Path) -> list[str]:
-    """Picture ids of an `ImageSets/Main` file: the first word of each line.
+    """Image ids of an `ImageSets/Main` file: the first word of each line.
 
     Raises:
         VOCError: the file is missing; the message names those that are there.

@@ -36,7 +36,7 @@ class Defect:
 class Report:
     """What a data set holds and what is wrong with it."""
 
-    pictures: int
+    images: int
     objects: Counter[str]
     defects: list[Defect]
 
@@ -57,7 +57,7 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
         raise VOCError(f"'{root}' is not a VOC-format folder: it has no Annotations/")
     reports = [_check_folder(folder, classes) for folder in folders]
     return Report(
-        sum(report.pictures for report in reports),
+        sum(report.images for report in reports),
         sum((report.objects for report in reports), Counter()),
         [defect for report in reports for defect in report.defects],
     )
@@ -65,24 +65,24 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
 
 def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
     annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
-    pictures: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     defects = []
     image_folder = folder / "JPEGImages"
     for path in sorted(image_folder.iterdir()) if image_folder.is_dir() else ():
         if path.suffix.lower() not in image_files.SUFFIXES:
             continue
-        if path.stem in pictures:
+        if path.stem in images:
             defects.append(
-                Defect(path, "duplicate id", f"'{pictures[path.stem].name}' has the same name")
+                Defect(path, "duplicate id", f"'{images[path.stem].name}' has the same name")
             )
-        pictures.setdefault(path.stem, path)
+        images.setdefault(path.stem, path)
 
     objects: Counter[str] = Counter()
-    for picture_id in tqdm(sorted(annotations), desc=folder.name, unit="file", disable=None):
-        path = annotations[picture_id]
-        picture = pictures.get(picture_id)
-        if picture is None:
-            defects.append(Defect(path, "missing picture", f"no JPEGImages/{picture_id}.*"))
+    for image_id in tqdm(sorted(annotations), desc=folder.name, unit="file", disable=None):
+        path = annotations[image_id]
+        image = images.get(image_id)
+        if image is None:
+            defects.append(Defect(path, "missing image", f"no JPEGImages/{image_id}.*"))
         try:
             annotation = read_annotation(path)
         except VOCError as error:
@@ -90,30 +90,30 @@ def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
             continue
         objects.update(annotation.names)
         size = annotation.size
-        if picture is not None:
+        if image is not None:
             try:
-                pixels = image_files.read(picture)
+                pixels = image_files.read(image)
             except ValueError as error:
-                defects.append(Defect(picture, "unreadable picture", str(error)))
+                defects.append(Defect(image, "unreadable image", str(error)))
             else:
                 defects += _size_defects(path, size, (pixels.shape[1], pixels.shape[0]))
                 size = pixels.shape[1], pixels.shape[0]
         defects += object_defects(path, annotation, size, classes)
-    for picture_id in sorted(set(pictures) - set(annotations)):
-        path = pictures[picture_id]
-        defects.append(Defect(path, "missing annotation", f"no Annotations/{picture_id}.xml"))
-    defects += _set_defects(folder, set(pictures), set(annotations))
-    return Report(len(pictures), objects, defects)
+    for image_id in sorted(set(images) - set(annotations)):
+        path = images[image_id]
+        defects.append(Defect(path, "missing annotation", f"no Annotations/{image_id}.xml"))
+    defects += _set_defects(folder, set(images), set(annotations))
+    return Report(len(images), objects, defects)
 
 
 def _size_defects(
     path: Path, stated: tuple[int, int] | None, actual: tuple[int, int]
 ) -> list[Defect]:
     if stated is None:
-        return [Defect(path, "no size", f"the picture is {actual[0]}x{actual[1]}")]
+        return [Defect(path, "no size", f"the image is {actual[0]}x{actual[1]}")]
     if stated != actual:
         said, found = (f"{width}x{height}" for width, height in (stated, actual))
-        return [Defect(path, "wrong size", f"says {said}, the picture is {found}")]
+        return [Defect(path, "wrong size", f"says {said}, the image is {found}")]
     return []
 
 
@@ -139,15 +139,15 @@ def object_defects(
         elif x2 == x1 + 1 or y2 == y1 + 1:
             defects.append(Defect(path, "zero size", who))
         elif size is not None and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
-            where = f"{who}: the picture is {size[0]}x{size[1]}"
-            defects.append(Defect(path, "outside the picture", where))
+            where = f"{who}: the image is {size[0]}x{size[1]}"
+            defects.append(Defect(path, "outside the image", where))
         first = seen.setdefault((name, (x1, y1, x2, y2)), number)
         if first != number:
             defects.append(Defect(path, "duplicate object", f"{who}: the same as object {first}"))
     return defects
 
 
-def _set_defects(folder: Path, pictures: set[str], annotations: set[str]) -> list[Defect]:
+def _set_defects(folder: Path, images: set[str], annotations: set[str]) -> list[Defect]:
     defects = []
     sets = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
     if not sets:
@@ -155,12 +155,12 @@ def _set_defects(folder: Path, pictures: set[str], annotations: set[str]) -> lis
     for path in sets:
         ids = read_image_set(path)
         if not ids:
-            defects.append(Defect(path, "empty set", "names no picture"))
-        for picture_id, count in Counter(ids).items():
+            defects.append(Defect(path, "empty set", "names no image"))
+        for image_id, count in Counter(ids).items():
             if count > 1:
-                defects.append(Defect(path, "duplicate id", f"'{picture_id}' {count} times"))
-            if picture_id not in pictures:
-                defects.append(Defect(path, "missing picture", f"'{picture_id}'"))
-            elif picture_id not in annotations:
-                defects.append(Defect(path, "missing annotation", f"'{picture_id}'"))
+                defects.append(Defect(path, "duplicate id", f"'{image_id}' {count} times"))
+            if image_id not in images:
+                defects.append(Defect(path, "missing image", f"'{image_id}'"))
+            elif image_id not in annotations:
+                defects.append(Defect(path, "missing annotation", f"'{image_id}'"))
     return defects

@@ -78,10 +78,10 @@ def box_sizes(sizes: Sequence[np.ndarray], classes: Sequence[str]) -> str:
     """How large the objects of each class are.
 
     Args:
-        sizes: for each class the square root of each box's share of its picture, 0 to 1.
+        sizes: for each class the square root of each box's share of its image, 0 to 1.
         classes: their names.
     """
-    figure, axes = _figure("side of the box / side of the picture", "objects")
+    figure, axes = _figure("side of the box / side of the image", "objects")
     edges = np.linspace(0, 1, 26)
     for label, (values, name) in enumerate(zip(sizes, classes, strict=True)):
         axes.hist(values, edges, histtype="step", color=_rgb(label), label=name, linewidth=1.5)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PASCAL VOC average precision, by the rules of the official development kit.
 
-For each class, detections of all pictures are taken by falling score. Each is held against the
-object of its class in its picture that it overlaps most. Where the overlap is large enough, it is
+For each class, detections of all images are taken by falling score. Each is held against the
+object of its class in its image that it overlaps most. Where the overlap is large enough, it is
 a true positive if it is the first on that object, and a false positive if it is a duplicate; it
 is not counted at all if the object is marked difficult. Everything else is a false positive.
 Recall is over the objects that are not difficult.
@@ -19,11 +19,11 @@ _MAX_PAIRS = 4_000_000  # detection-object pairs in memory at once
 
 
 @dataclass(frozen=True)
-class Objects:
-    """Boxes of all pictures of a set in one table: rows in any order.
+class GroundTruth:
+    """Boxes of all images of a set in one table: rows in any order.
 
     Attributes:
-        image: int (N,), index of the picture.
+        image_index: int (N,), index of the image.
         label: int (N,), 0-based index of the class.
         boxes: (N, 4) x1 y1 x2 y2, continuous coordinates on any scale.
         difficult: bool (N,), annotated as hard to recognise.
@@ -32,44 +32,44 @@ class Objects:
         ValueError: the columns differ in length.
     """
 
-    image: np.ndarray
+    image_index: np.ndarray
     label: np.ndarray
     boxes: np.ndarray
     difficult: np.ndarray
 
     def __post_init__(self) -> None:
-        _check_columns(self.image, self.label, self.boxes, difficult=self.difficult)
+        _check_columns(self.image_index, self.label, self.boxes, difficult=self.difficult)
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Detections of all pictures of a set in one table: rows in any order.
+class Predictions:
+    """Detections of all images of a set in one table: rows in any order.
 
     Attributes:
-        image, label, boxes: as of `Objects`.
+        image_index, label, boxes: as of `GroundTruth`.
         scores: (N,) finite, larger is surer; of equal scores the earlier row counts as surer.
 
     Raises:
         ValueError: the columns differ in length, or a score is not finite.
     """
 
-    image: np.ndarray
+    image_index: np.ndarray
     label: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
 
     def __post_init__(self) -> None:
-        _check_columns(self.image, self.label, self.boxes, scores=self.scores)
+        _check_columns(self.image_index, self.label, self.boxes, scores=self.scores)
         if not np.isfinite(self.scores).all():
             raise ValueError("scores must be finite")
 
 
 def _check_columns(
-    image: np.ndarray, label: np.ndarray, boxes: np.ndarray, **more: np.ndarray
+    image_index: np.ndarray, label: np.ndarray, boxes: np.ndarray, **more: np.ndarray
 ) -> None:
-    count = len(image)
+    count = len(image_index)
     for name, column, shape in [
-        ("image", image, (count,)),
+        ("image", image_index, (count,)),
         ("label", label, (count,)),
         ("boxes", boxes, (count, 4)),
         *((name, column, (count,)) for name, column in more.items()),
@@ -117,7 +117,7 @@ class Verdicts:
 
 
 def evaluate(
-    detections: Scored, objects: Objects, num_classes: int, iou_threshold: float = 0.5
+    detections: Predictions, objects: GroundTruth, num_classes: int, iou_threshold: float = 0.5
 ) -> list[ClassResult]:
     """The result of each class.
 
@@ -128,14 +128,14 @@ def evaluate(
         iou_threshold: a detection hits an object at this intersection over union or more.
 
     Raises:
-        ValueError: a label or picture index is out of range.
+        ValueError: a label or image index is out of range.
     """
     for name, table in (("detections", detections), ("objects", objects)):
-        label, image = table.label, table.image
+        label, image_index = table.label, table.image_index
         if len(label) and not (label.min() >= 0 and label.max() < num_classes):
             raise ValueError(f"labels of {name} must be from 0 to {num_classes - 1}")
-        if len(image) and image.min() < 0:
-            raise ValueError(f"picture indices of {name} must not be negative")
+        if len(image_index) and image_index.min() < 0:
+            raise ValueError(f"image indices of {name} must not be negative")
 
     verdicts = judge(detections, objects, num_classes, iou_threshold)
     # By class, then falling score; stable, so that ties keep the order of the rows.
@@ -161,7 +161,7 @@ def evaluate(
 
 
 def judge(
-    detections: Scored, objects: Objects, num_classes: int, iou_threshold: float = 0.5
+    detections: Predictions, objects: GroundTruth, num_classes: int, iou_threshold: float = 0.5
 ) -> Verdicts:
     """What each detection is by the devkit's rules; arguments as of `evaluate`."""
     target, overlap = _best_object(detections, objects, num_classes)
@@ -205,20 +205,20 @@ def _first_of_each(values: np.ndarray) -> np.ndarray:
 
 
 def _best_object(
-    detections: Scored, objects: Objects, num_classes: int
+    detections: Predictions, objects: GroundTruth, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each detection the object of its picture and class that it overlaps most.
+    """For each detection the object of its image and class that it overlaps most.
 
     Returns:
         int (D,) row of the object, -1 where there is none, and (D,) their intersection over union,
         -1 where there is none. Of equal overlaps the first object counts.
     """
-    best = np.full(len(detections.image), -1, dtype=np.int64)
-    overlap = np.full(len(detections.image), -1.0)
-    object_key = objects.image.astype(np.int64) * num_classes + objects.label
+    best = np.full(len(detections.image_index), -1, dtype=np.int64)
+    overlap = np.full(len(detections.image_index), -1.0)
+    object_key = objects.image_index.astype(np.int64) * num_classes + objects.label
     by_key = np.argsort(object_key, kind="stable")
     sorted_keys = object_key[by_key]
-    key = detections.image.astype(np.int64) * num_classes + detections.label
+    key = detections.image_index.astype(np.int64) * num_classes + detections.label
     first = np.searchsorted(sorted_keys, key, side="left")
     candidates = np.searchsorted(sorted_keys, key, side="right") - first
 

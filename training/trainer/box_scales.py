@@ -18,7 +18,7 @@ from training.data.voc import usable
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
 SCALES = {"voc": PAPER_VOC.scales, "coco": TORCHVISION.scales}
-_MOST = 1000  # pictures that are enough to tell
+_MOST = 1000  # images that are enough to tell
 
 
 def with_scales(config: SSDConfig, choice: str, examples: Sequence[batches.Example]) -> SSDConfig:
@@ -46,7 +46,7 @@ def coverage(config: SSDConfig, examples: Sequence[batches.Example]) -> float:
 
 
 def _objects(examples: Sequence[batches.Example]) -> list[tuple[Tensor, np.ndarray]]:
-    """Corners as fractions, and labels, of each picture that has objects."""
+    """Corners as fractions, and labels, of each image that has objects."""
     objects = []
     chosen = examples[:: max(1, len(examples) // _MOST)]
     for example, (width, height) in zip(chosen, batches.sizes(chosen), strict=True):

@@ -5,9 +5,9 @@ The whole batch at once. Matching depends on the annotations alone and the loss 
 that a trainer can count the matches of several batches or processes before it divides by them.
 
 On the same scores, offsets and targets the loss equals torchvision's `SSD.compute_loss`, but for:
-  - a picture without a matched box: torchvision takes nothing from it; here it gives its
-    `EMPTY_PICTURE_NEGATIVES` hardest negatives, or pictures of nothing would teach nothing;
-  - a picture where three times the matches exceed the boxes left: torchvision counts matched boxes
+  - an image without a matched box: torchvision takes nothing from it; here it gives its
+    `EMPTY_IMAGE_NEGATIVES` hardest negatives, or images of nothing would teach nothing;
+  - an image where three times the matches exceed the boxes left: torchvision counts matched boxes
     a second time; here all the others are taken.
 """
 
@@ -24,7 +24,7 @@ from ssd_ros.model.default_boxes import encode
 
 MATCH_IOU = 0.5
 NEGATIVES_PER_POSITIVE = 3
-EMPTY_PICTURE_NEGATIVES = 3
+EMPTY_IMAGE_NEGATIVES = 3
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def match(boxes: Tensor, labels: Tensor, defaults: Tensor) -> Matches:
 
     Args:
         boxes: float32 (B, M, 4), x1 y1 x2 y2 as fractions, of positive width and height.
-        labels: int64 (B, M), 0-based class; -1 where a picture has fewer than M objects.
+        labels: int64 (B, M), 0-based class; -1 where an image has fewer than M objects.
         defaults: float32 (N, 4), cx cy w h as fractions.
     """
-    pictures, most = labels.shape
-    classes = torch.zeros(pictures, len(defaults), dtype=torch.int64, device=labels.device)
+    images, most = labels.shape
+    classes = torch.zeros(images, len(defaults), dtype=torch.int64, device=labels.device)
     if not most:
         return Matches(classes, boxes.new_zeros(0, 4))
     real = labels >= 0
@@ -73,10 +73,10 @@ def match(boxes: Tensor, labels: Tensor, defaults: Tensor) -> Matches:
     forced = torch.full_like(owner, -1).scatter_reduce(1, best_default, objects, "amax")
     owner = forced.where(forced >= 0, owner)
 
-    picture, default = (owner >= 0).nonzero(as_tuple=True)
-    owner = owner[picture, default]
-    classes[picture, default] = labels[picture, owner] + 1
-    return Matches(classes, boxes[picture, owner])
+    image, default = (owner >= 0).nonzero(as_tuple=True)
+    owner = owner[image, default]
+    classes[image, default] = labels[image, owner] + 1
+    return Matches(classes, boxes[image, owner])
 
 
 def _iou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -105,20 +105,20 @@ def multibox_loss(
 
     Returns:
         Sum of the cross entropies of matched boxes and of the hardest negatives, three of them a
-        match in each picture; sum of the smooth L1 of the matched boxes' offsets. float32 scalars.
+        match in each image; sum of the smooth L1 of the matched boxes' offsets. float32 scalars.
     """
     with torch.autocast(scores.device.type, enabled=False):
         scores, offsets = scores.float(), offsets.float()
-        picture, default = matches.classes.nonzero(as_tuple=True)
+        image, default = matches.classes.nonzero(as_tuple=True)
         wanted = encode(matches.boxes, defaults[default])
-        location = F.smooth_l1_loss(offsets[picture, default], wanted, reduction="sum")
+        location = F.smooth_l1_loss(offsets[image, default], wanted, reduction="sum")
 
         entropy = F.cross_entropy(scores.flatten(0, 1), matches.classes.flatten(), reduction="none")
         entropy = entropy.view_as(matches.classes)
         positive = matches.classes > 0
         count = positive.sum(dim=1, keepdim=True)
         wanted_negatives = torch.where(
-            count > 0, NEGATIVES_PER_POSITIVE * count, EMPTY_PICTURE_NEGATIVES
+            count > 0, NEGATIVES_PER_POSITIVE * count, EMPTY_IMAGE_NEGATIVES
         )
         # Entropies are at least 0, so matched boxes sort behind every negative.
         hardest = entropy.masked_fill(positive, -1.0).sort(dim=1, descending=True).values

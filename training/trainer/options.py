@@ -40,7 +40,7 @@ class Options:
     freeze: str = _option("", "layers that stay as they are, joined by commas")
 
     iterations: int = _option(120_000, "steps of the optimiser")
-    batch: int = _option(32, "pictures a step, of each process")
+    batch: int = _option(32, "images a step, of each process")
     accumulate: int = _option(1, "parts into which a batch is cut, where memory is short")
     optimizer: str = _option("sgd", "sgd (momentum 0.9) or adamw", choices=("sgd", "adamw"))
     lr: float = _option(1e-3, "learning rate")
@@ -59,7 +59,7 @@ class Options:
 
     precision: str = _option("auto", "auto, fp32, bf16 or fp16", choices=("auto", *PRECISIONS))
     device: str = _option("auto", "auto, cpu, cuda, cuda:N", free=True)
-    workers: int = _option(1, "processes that read and augment pictures", free=True)
+    workers: int = _option(1, "processes that read and augment images", free=True)
     validate_every: int = _option(5000, "iterations between validations", free=True)
     checkpoint_every: int = _option(500, "iterations between checkpoints", free=True)
     store: str = _option("fp32", "type of the weights written", choices=("fp32", "fp16"), free=True)
@@ -89,7 +89,7 @@ class Options:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # A few hundred pictures, a trained base network, minutes.
+    # A few hundred images, a trained base network, minutes.
     "small": {
         "boxes": "auto",
         "freeze": "conv1,conv2",  # as the paper's own training had it
