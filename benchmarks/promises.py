@@ -6,7 +6,7 @@
 Every limit is a multiple of what the bare detector takes in the same run, so that it means the same
 on a fast and on a slow machine: `inference`, one image in memory to boxes, and `start`, a
 process from its start to its end that loads the detector and runs it once. Ends with exit code 1
-where a promise is not kept. Wants a machine with no other work; takes about twelve minutes.
+where a promise is not kept. Wants a machine with no other work; takes about eight minutes.
 """
 
 from __future__ import annotations
