@@ -27,9 +27,9 @@ from torchvision.models.detection import ssd300_vgg16
 from tqdm import tqdm
 
 from ssd_ros import atomic
+from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
-from ssd_ros.model.postprocess import Thresholds
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights import reader
 from ssd_ros.weights.weights import Weights

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from ssd_ros import atomic
 from ssd_ros.backends.pytorch import PRECISIONS
-from ssd_ros.detector import Detections, Detector
+from ssd_ros.detections import Detections, Thresholds
+from ssd_ros.detector import Detector
 from ssd_ros.drawing import annotate
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from ssd_ros.model.postprocess import Thresholds
 from ssd_ros.weights.names import DEMO
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 
 from ssd_ros.backends.pytorch import TorchBackend
+from ssd_ros.detections import Detections, Thresholds
 from ssd_ros.image import Image
 from ssd_ros.model.config import INPUT_SIZE
-from ssd_ros.model.postprocess import Thresholds, postprocess
+from ssd_ros.model.postprocess import postprocess
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
@@ -27,25 +27,6 @@ _TO_RGB = {
 }
 
 
-@dataclass(frozen=True)
-class Detections:
-    """What was found in one image, best first.
-
-    Attributes:
-        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the image, continuous coordinates,
-            0 <= x1 < x2 <= width.
-        scores: float32 (N,), 0 to 1, falling.
-        labels: int64 (N,), 0-based index into the detector's classes.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
 class Detector:
     """Runs SSD300 on images.
 
@@ -55,8 +36,8 @@ class Detector:
     Args:
         weights: a weights file (see `ssd_ros.weights.reader`), or one that is already read.
         device, precision: see `ssd_ros.backends.pytorch.TorchBackend`.
-        limits: thresholds and counts.
-        only: names of the classes to report; empty for all.
+        thresholds: scores, overlaps and counts.
+        class_filter: names of the classes to report; empty for all.
 
     Raises:
         WeightsError: the weights file cannot be used.
@@ -68,8 +49,8 @@ class Detector:
         weights: Weights | str | Path,
         device: str = "auto",
         precision: str = "auto",
-        limits: Thresholds = Thresholds(),  # noqa: B008 - immutable
-        only: Sequence[str] = (),
+        thresholds: Thresholds = Thresholds(),  # noqa: B008 - immutable
+        class_filter: Sequence[str] = (),
     ) -> None:
         if not isinstance(weights, Weights):
             weights = read(weights)
@@ -77,24 +58,24 @@ class Detector:
         self._backend = TorchBackend(weights.model(), device, precision)
         self.device = str(self._backend.device)
         self.precision = self._backend.precision
-        self._choose(limits, only)
+        self._set_thresholds(thresholds, class_filter)
 
-    def with_thresholds(self, limits: Thresholds, only: Sequence[str] = ()) -> Detector:
-        """The same network under other limits, or for other classes; nothing is copied."""
+    def with_thresholds(self, thresholds: Thresholds, class_filter: Sequence[str] = ()) -> Detector:
+        """The same network under other thresholds, or for other classes; nothing is copied."""
         other = copy.copy(self)
-        other._choose(limits, only)
+        other._set_thresholds(thresholds, class_filter)
         return other
 
-    def _choose(self, limits: Thresholds, only: Sequence[str]) -> None:
-        unknown = sorted(set(only) - set(self.classes))
+    def _set_thresholds(self, thresholds: Thresholds, class_filter: Sequence[str]) -> None:
+        unknown = sorted(set(class_filter) - set(self.classes))
         if unknown:
             raise ValueError(
-                f"no class {', '.join(map(repr, unknown))} in these weights; "
-                f"they know {', '.join(self.classes)}"
+                f"unknown class {', '.join(map(repr, unknown))}; "
+                f"the weights have: {', '.join(self.classes)}"
             )
-        self.limits = limits
-        wanted = [not only or name in only for name in self.classes]
-        self._wanted = torch.tensor(wanted, device=self._backend.device) if only else None
+        self.thresholds = thresholds
+        mask = [not class_filter or name in class_filter for name in self.classes]
+        self._class_mask = torch.tensor(mask, device=self._backend.device) if class_filter else None
 
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on an empty batch, so that the first real one is not slow."""
@@ -107,7 +88,9 @@ class Detector:
             return []
         with torch.inference_mode():
             scores, offsets = self._backend(network_input(images))
-            found = postprocess(scores, offsets, self._backend.defaults, self.limits, self._wanted)
+            found = postprocess(
+                scores, offsets, self._backend.defaults, self.thresholds, self._class_mask
+            )
             rows = found.cpu().numpy()
         starts = np.searchsorted(rows[:, 0], np.arange(len(images) + 1))
         return [

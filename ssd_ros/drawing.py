@@ -10,7 +10,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ssd_ros.detector import Detections
+from ssd_ros.detections import Detections
 from ssd_ros.image import Image
 
 _TO_BGR = {

@@ -12,12 +12,12 @@ import torch
 
 from ssd_ros.backends.pytorch import choose_device, choose_precision
 from ssd_ros.detect import main
+from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector, network_input
 from ssd_ros.drawing import annotate
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.postprocess import Thresholds
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
@@ -35,7 +35,7 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def detector(weights) -> Detector:
-    return Detector(weights, device="cpu", limits=THRESHOLDS)
+    return Detector(weights, device="cpu", thresholds=THRESHOLDS)
 
 
 def photograph(seed: int, width: int = 400, height: int = 260) -> np.ndarray:
@@ -110,13 +110,13 @@ def test_pixels_that_are_no_image_are_refused_with_their_shape(pixels, order):
 
 
 def test_limits_and_classes_change_without_loading_again(detector):
-    cats = detector.with_thresholds(Thresholds(0.4, max_detections=2), only=["cat"])
+    cats = detector.with_thresholds(Thresholds(0.4, max_detections=2), class_filter=["cat"])
     found = cats([Image(photograph(0))])[0]
     assert len(found) <= 2
     assert set(found.labels) <= {1}
     assert len(detector([Image(photograph(0))])[0]) > 3
-    with pytest.raises(ValueError, match="no class 'dog' in these weights; they know cup, cat"):
-        detector.with_thresholds(THRESHOLDS, only=["dog"])
+    with pytest.raises(ValueError, match="unknown class 'dog'; the weights have: cup, cat"):
+        detector.with_thresholds(THRESHOLDS, class_filter=["dog"])
 
 
 def test_bf16_finds_nearly_the_same(weights, detector):
@@ -129,7 +129,7 @@ def test_bf16_finds_nearly_the_same(weights, detector):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_fp16_finds_nearly_the_same(weights, detector):
-    on_cuda = Detector(weights, "cuda", limits=THRESHOLDS)
+    on_cuda = Detector(weights, "cuda", thresholds=THRESHOLDS)
     assert on_cuda.precision == "fp16"
     image = Image(photograph(0))
     assert abs(float(on_cuda([image])[0].scores[0] - detector([image])[0].scores[0])) < 0.05
@@ -201,7 +201,7 @@ def test_one_broken_image_does_not_cost_the_others(folder, capsys):
     ("arguments", "message"),
     [
         (["nowhere"], "no such file or folder: 'nowhere'"),
-        (["in", "--only", "dog"], "no class 'dog'"),
+        (["in", "--only", "dog"], "unknown class 'dog'"),
         (["in", "--score-threshold", "7"], "score_threshold must be from 0 to 1, got 7"),
     ],
 )

@@ -17,10 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_ros import atomic
+from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from ssd_ros.model.postprocess import Thresholds
 from training.data import batches, voc
 from training.evaluation import voc_ap
 

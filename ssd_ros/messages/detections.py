@@ -18,7 +18,7 @@ from vision_msgs.msg import (
     VisionClass,
 )
 
-from ssd_ros.detector import Detections
+from ssd_ros.detections import Detections
 
 
 def detection_array(

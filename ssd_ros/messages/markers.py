@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ssd_ros.detector import Detections
+from ssd_ros.detections import Detections
 from ssd_ros.drawing import caption, class_colour
 
 DISTANCE = 1.0  # metres before the camera: an image alone does not tell how far things are

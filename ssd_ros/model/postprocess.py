@@ -9,84 +9,54 @@ cut to the image; non-maximum suppression within each image and class; the best
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from ssd_ros.detections import Thresholds
 from ssd_ros.model.default_boxes import decode
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """Which candidates become detections.
-
-    Attributes:
-        score_threshold: a detection's score is above it, 0 to 1.
-        nms_iou_threshold: of two boxes of a class that overlap by more than this intersection
-            over union, only the better scored one stays, 0 to 1.
-        max_detections: at most so many in an image.
-        top_k: candidates of an image and class that reach the suppression.
-
-    Raises:
-        ValueError: a value is out of its range.
-    """
-
-    score_threshold: float = 0.5
-    nms_iou_threshold: float = 0.45
-    max_detections: int = 200
-    top_k: int = 400
-
-    def __post_init__(self) -> None:
-        for name in ("score_threshold", "nms_iou_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        for name in ("max_detections", "top_k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
 def postprocess(
-    scores: Tensor,
+    logits: Tensor,
     offsets: Tensor,
     defaults: Tensor,
-    limits: Thresholds,
-    wanted: Tensor | None = None,
+    thresholds: Thresholds,
+    class_mask: Tensor | None = None,
 ) -> Tensor:
     """Detections of a batch.
 
     Args:
-        scores: (B, N, 1 + C) class scores before the softmax, background first.
+        logits: (B, N, 1 + C) class scores before the softmax, background first.
         offsets: (B, N, 4) offsets from the default boxes.
         defaults: (N, 4) default boxes.
-        limits: thresholds and counts.
-        wanted: bool (C,), the classes to report; None for all.
+        thresholds: scores, overlaps and counts.
+        class_mask: bool (C,), the classes to report; None for all.
 
     Returns:
         float32 tensor (D, 7), one row a detection: index of the image in the batch, 0-based
         class, score, and x1 y1 x2 y2 as fractions of the image, 0 <= x1 < x2 <= 1. Sorted by
         image, then by falling score. One tensor, so that one copy brings it to the host.
     """
-    probabilities = scores.float().softmax(dim=-1)[..., 1:]
-    passed = probabilities > limits.score_threshold
-    if wanted is not None:
-        passed &= wanted
+    probabilities = logits.float().softmax(dim=-1)[..., 1:]
+    passed = probabilities > thresholds.score_threshold
+    if class_mask is not None:
+        passed &= class_mask
     image_index, box, label = passed.nonzero(as_tuple=True)
     score = probabilities[image_index, box, label]
 
     best_first = score.argsort(descending=True, stable=True)
     group = image_index * probabilities.shape[-1] + label
-    rows = best_first[_rank_in_group(group[best_first]) < limits.top_k]
+    rows = best_first[_rank_in_group(group[best_first]) < thresholds.top_k]
 
     corners = decode(offsets[image_index[rows], box[rows]].float(), defaults[box[rows]].float())
     corners = corners.clamp(0, 1)
     visible = (corners[:, 2:] > corners[:, :2]).all(dim=1)
     rows, corners = rows[visible], corners[visible]
 
-    rows_kept = _suppress(corners, score[rows], group[rows], limits.nms_iou_threshold)
+    rows_kept = _suppress(corners, score[rows], group[rows], thresholds.nms_iou_threshold)
     rows, corners = rows[rows_kept], corners[rows_kept]
-    within = _rank_in_group(image_index[rows]) < limits.max_detections
+    within = _rank_in_group(image_index[rows]) < thresholds.max_detections
     rows, corners = rows[within], corners[within]
 
     by_image = image_index[rows].argsort(stable=True)

@@ -21,7 +21,8 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from ssd_ros.backends.pytorch import release_memory
-from ssd_ros.detector import Detections, Detector
+from ssd_ros.detections import Detections
+from ssd_ros.detector import Detector
 from ssd_ros.drawing import annotate
 from ssd_ros.image import Image
 from ssd_ros.messages.detections import detection_array, label_info
@@ -269,7 +270,9 @@ class DetectorNode(LifecycleNode):
         header = Header(stamp=self.get_clock().now().to_msg())
         for camera in self._cameras:
             camera.label_info.publish(
-                label_info(header, self._detector.classes, self._detector.limits.score_threshold)
+                label_info(
+                    header, self._detector.classes, self._detector.thresholds.score_threshold
+                )
             )
 
     # --- inference thread ---------------------------------------------------------------------

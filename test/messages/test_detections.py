@@ -9,7 +9,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 from ros_graph import CLASSES, boxes_in, names_in, scores_in
 from std_msgs.msg import Header
 
-from ssd_ros.detector import Detections
+from ssd_ros.detections import Detections
 from ssd_ros.messages.detections import detection_array, label_info
 
 BOXES = np.array([[10, 20, 40, 100], [0, 0, 0.5, 0.25], [1.5, 2.5, 639.5, 479.5]], np.float32)

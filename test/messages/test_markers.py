@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ssd_ros.detector import Detections
+from ssd_ros.detections import Detections
 from ssd_ros.messages.markers import outlines
 
 FOUND = Detections(

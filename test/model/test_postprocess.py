@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ssd_ros.detections import Thresholds
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes, encode
-from ssd_ros.model.postprocess import Thresholds, postprocess
+from ssd_ros.model.postprocess import postprocess
 
 DEFAULTS = default_boxes(PAPER_VOC)
 

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
+from ssd_ros.detections import Thresholds
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
-from ssd_ros.model.postprocess import Thresholds, postprocess
+from ssd_ros.model.postprocess import postprocess
 from ssd_ros.model.ssd import SSD300, L2Norm
 from ssd_ros.weights import reader
 

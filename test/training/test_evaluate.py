@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_dataset import make_set
 
-from ssd_ros.detector import Detections
+from ssd_ros.detections import Detections
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights.native import write
