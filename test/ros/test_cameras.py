@@ -252,7 +252,7 @@ def test_a_topic_that_nobody_publishes_is_reported_once_with_the_image_topics_th
     graph.next_diagnostics(2)
     assert len(graph.logged("nobody publishes it")) == 1
     assert f"'{graph.name('image_raw')}'" in report
-    existing = report.partition("ImageMsg topics that exist: ")[2]
+    existing = report.partition("Image topics that exist: ")[2]
     assert other.topic in existing
     assert "detections_image" not in existing
 
