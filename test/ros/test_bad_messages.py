@@ -153,7 +153,7 @@ def test_ten_thousand_bad_messages_leave_no_memory(graph, weights, images, trans
     assert "Traceback" not in detector.log
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:ImageMsg size")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:Image size")
 @pytest.mark.parametrize(
     ("make", "read"),
     [(bad_image, image_from_msg), (bad_compressed_image, image_from_compressed_msg)],
@@ -233,7 +233,7 @@ def test_an_image_message_is_a_image_or_a_bad_image(message):
         check(image_from_msg(message), message.width, message.height)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:ImageMsg size")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:Image size")
 @settings(max_examples=500, deadline=None)
 @given(compressed_images())
 def test_a_compressed_image_message_is_a_image_or_a_bad_image(message):
