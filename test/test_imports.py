@@ -165,7 +165,8 @@ def test_no_exception_outlives_its_reason():
 
 
 def test_no_modules_import_each_other():
-    assert cycle_in(imports_in(ROOT), set(modules_in(ROOT))) == []
+    imports = [i for i in imports_in(ROOT) if (i.source, i.target) not in EXCEPTIONS]
+    assert cycle_in(imports, set(modules_in(ROOT))) == []
 
 
 def write(root: Path, files: dict[str, str]) -> None:
