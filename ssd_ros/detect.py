@@ -7,7 +7,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -107,7 +107,7 @@ def detect(
 
 def _detect_into_files(options: argparse.Namespace, source: Source, detector: Detector) -> Counts:
     """Runs `detect` with a progress bar and commits the sinks that the options ask for."""
-    total = len(source) if isinstance(source, ImageFiles) else None
+    total = len(source) if isinstance(source, Sized) else None
     with ExitStack() as stack:
         progress = stack.enter_context(tqdm(total=total, unit="image", disable=None))
         sinks: list[Sink] = []

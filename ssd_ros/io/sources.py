@@ -23,11 +23,11 @@ class Frame:
     """One frame of a source, not decoded yet.
 
     Attributes:
-        name: of the frame, unique in its source: the image file's path, or `video.mp4#000003`.
+        name: the image file's path, or the video's with the frame's number: `video.mp4#000003`.
         stamp_ns: when it was captured, in nanoseconds since 1970; None if the source does not know.
         frame_id, topic: as in ROS; empty if the source has none.
-        read: returns the image, or raises ImageError, which concerns this frame only. Call it
-            before the next frame is taken from the source: a video then moves on.
+        read: decodes and returns the image; raises ImageError, which concerns only this frame.
+            Call it before the next frame is taken from the source, because a video moves on.
     """
 
     name: str
