@@ -209,6 +209,13 @@ def test_a_large_jpeg_is_decoded_smaller_but_keeps_its_size_for_the_boxes(width,
     assert (full.width, full.height) == (width, height)
 
 
+@pytest.mark.parametrize(("min_size", "side"), [(1001, 1000), (512, 1000), (500, 500), (125, 125)])
+def test_the_caller_says_how_small_a_jpeg_may_be_decoded(min_size, side):
+    message = compressed_message(cv2.imencode(".jpg", made_image(1, 1000, 1000))[1])
+    image = image_from_compressed_msg(message, min_size=min_size)
+    assert image.pixels.shape == (side, side, 3)
+
+
 def test_a_reduced_jpeg_shows_the_whole_image():
     original = cv2.GaussianBlur(made_image(1, 1200, 900), (0, 0), 5)
     image = image_from_compressed_msg(
