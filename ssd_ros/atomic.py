@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name and renames it; makes its folder where needed."""
+    """Writes a file under a temporary name and renames it; makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -24,6 +24,6 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
-# mkstemp makes files for their owner alone; the umask can only be read by setting it.
+# mkstemp makes files that only their owner can read; the umask can only be read by setting it.
 _UMASK = os.umask(0)
 os.umask(_UMASK)

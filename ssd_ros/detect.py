@@ -1,33 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector on image files, without ROS: `python -m ssd_ros.detect --help`."""
+"""The detector on image and video files, without ROS: `python -m ssd_ros.detect --help`."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from ssd_ros import atomic
 from ssd_ros.backends.pytorch import PRECISIONS
-from ssd_ros.detections import Detections, Thresholds
+from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
-from ssd_ros.drawing import annotate
-from ssd_ros.image import Image
-from ssd_ros.io import image_files
+from ssd_ros.image import Image, ImageError
+from ssd_ros.io.sinks import AnnotatedImages, JsonFile, Sink, TextLines
+from ssd_ros.io.sources import Frame, ImageFiles, Source, open_files
 from ssd_ros.weights.names import DEMO
 
 
+@dataclass
+class Counts:
+    """What became of the frames of a source."""
+
+    images: int = 0
+    detections: int = 0
+    failed: int = 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 where every image was processed, 1 where something could not be read."""
+    """Returns 0 if every image was processed, 1 if something could not be read or written."""
     options = _parser().parse_args(arguments)
     try:
-        files = image_files.find(options.images)
+        source = open_files(options.images)
         detector = Detector(
             options.weights,
             options.device,
@@ -35,102 +45,110 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Thresholds(options.score_threshold, options.nms_iou_threshold, options.max_detections),
             options.only,
         )
-        names = drawn_names(files) if options.draw else {}
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
-    start, results, failed = time.monotonic(), [], 0
-    with tqdm(total=len(files), unit="image", disable=None) as progress:
-        for i in range(0, len(files), options.batch):
-            images = {}
-            for file in files[i : i + options.batch]:
-                try:
-                    images[file] = Image(image_files.read(file))
-                except ValueError as error:  # the others are still worth having
-                    failed += 1
-                    progress.write(f"error: {error}", file=sys.stderr)
-            found = detector(list(images.values()))
-            for (file, image), detections in zip(images.items(), found, strict=True):
-                results.append(as_json(file, image, detections, detector.classes))
-                if options.draw:
-                    canvas = annotate(image, detections, detector.classes)
-                    image_files.write(options.draw / names[file], canvas)
-                if not options.json:
-                    progress.write("\n".join(_lines(results[-1])), file=sys.stdout)
-            progress.update(len(files[i : i + options.batch]))
-    seconds = time.monotonic() - start
-
-    if options.json:
-        text = json.dumps(results, indent=1, ensure_ascii=False)
-        atomic.write(options.json, text.encode())
-    count = sum(len(result["detections"]) for result in results)
-    written = [f"wrote {path}" for path in (options.json, options.draw) if path]
+    start = time.monotonic()
+    try:
+        counts = _detect_into_files(options, source, detector)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    written = [f"; wrote {path}" for path in (options.json, options.draw) if path]
+    failed = f"; {counts.failed} files could not be read" if counts.failed else ""
     print(
-        f"{count} detections in {len(results)} images, {seconds:.1f} s on {detector.device}"
-        + "".join(f"; {text}" for text in written)
-        + (f"; {failed} files could not be read" if failed else ""),
+        f"{counts.detections} detections in {counts.images} images, "
+        f"{time.monotonic() - start:.1f} s on {detector.device}{''.join(written)}{failed}",
         file=sys.stderr,
     )
-    return 1 if failed else 0
+    return 1 if counts.failed else 0
 
 
-def as_json(
-    file: Path, image: Image, detections: Detections, classes: Sequence[str]
-) -> dict[str, Any]:
-    """One image's detections as plain values; boxes are x1 y1 x2 y2 in pixels."""
-    return {
-        "file": str(file),
-        "width": image.width,
-        "height": image.height,
-        "detections": [
-            {"class": classes[label], "score": score, "box": box}
-            for box, score, label in zip(
-                detections.boxes.tolist(),
-                detections.scores.tolist(),
-                detections.labels.tolist(),
-                strict=True,
-            )
-        ],
-    }
+def detect(
+    detector: Detector,
+    source: Source,
+    sinks: Sequence[Sink],
+    batch: int,
+    on_done: Callable[[ImageError | None], None],
+) -> Counts:
+    """Detects objects in every frame of a source and writes them to sinks, without a commit.
 
-
-def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Names of the annotated images in the output folder.
+    Args:
+        batch: images that the detector gets at once.
+        on_done: called after each frame, with the reason if it could not be read.
 
     Raises:
-        ValueError: two images would get the same name.
+        OSError: a sink cannot store the detections, or the source cannot be continued.
     """
-    names = {file: f"{file.stem}.jpg" for file in files}
-    for file, name in names.items():
-        twin = next(f for f, n in names.items() if n == name)
-        if twin != file:
-            raise ValueError(f"'{twin}' and '{file}' would both be drawn to '{name}'")
-    return names
+    counts = Counts()
+
+    def readable() -> Iterator[tuple[Frame, Image]]:
+        for frame in source:
+            try:
+                image = frame.read()
+            except ImageError as error:  # the other frames are still useful
+                counts.failed += 1
+                on_done(error)
+            else:
+                yield frame, image
+
+    frames = readable()
+    while group := list(itertools.islice(frames, batch)):
+        results = detector([image for _, image in group])
+        for (frame, image), detections in zip(group, results, strict=True):
+            for sink in sinks:
+                sink.write(frame, image, detections)
+            counts.images += 1
+            counts.detections += len(detections)
+            on_done(None)
+    return counts
 
 
-def _lines(result: dict[str, Any]) -> Iterator[str]:
-    for found in result["detections"] or [None]:
-        if found is None:
-            yield f"{result['file']}  nothing"
+def _detect_into_files(options: argparse.Namespace, source: Source, detector: Detector) -> Counts:
+    """Runs `detect` with a progress bar and commits the sinks that the options ask for."""
+    total = len(source) if isinstance(source, Sized) else None
+    with ExitStack() as stack:
+        progress = stack.enter_context(tqdm(total=total, unit="image", disable=None))
+        sinks: list[Sink] = []
+        if options.draw:
+            annotated = AnnotatedImages(options.draw, detector.classes)
+            if isinstance(source, ImageFiles):  # the names are known: report conflicts at once
+                for frame in source:
+                    annotated.reserve(frame)
+            sinks.append(annotated)
+        if options.json:
+            sinks.append(JsonFile(options.json, detector.classes))
         else:
-            box = " ".join(f"{value:6.1f}" for value in found["box"])
-            yield f"{result['file']}  {found['class']:<15} {found['score']:.3f}  {box}"
+            sinks.append(TextLines(partial(progress.write, file=sys.stdout), detector.classes))
+        for sink in sinks:
+            stack.enter_context(closing(sink))
+
+        def on_done(error: ImageError | None) -> None:
+            if error:
+                progress.write(f"error: {error}", file=sys.stderr)
+            progress.update()
+
+        counts = detect(detector, source, sinks, options.batch, on_done)
+        for sink in sinks:
+            sink.commit()
+    return counts
 
 
 def _parser() -> argparse.ArgumentParser:
-    limits = Thresholds()
+    defaults = Thresholds()
     parser = argparse.ArgumentParser(
         prog="python -m ssd_ros.detect",
-        description="Detect objects in image files.",
+        description="Detect objects in image and video files.",
         epilog="example: python -m ssd_ros.detect photos/ --weights my.safetensors --draw out/",
     )
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    add("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or video files")
     add(
         "--weights",
         default=DEMO,
-        help="weights file: .safetensors, or torchvision's .pth (default: the demo's objects)",
+        help="weights file: .safetensors, or torchvision's .pth "
+        "(default: %(default)s, the bundled weights of five demo classes)",
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
@@ -139,31 +157,32 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         default="auto",
         choices=("auto", *PRECISIONS),
-        help="auto is fp16 on CUDA, fp32 on the CPU",
+        help="numeric precision: auto is fp16 on CUDA and fp32 on the CPU (default: %(default)s)",
     )
     add(
         "--score-threshold",
         type=float,
-        default=limits.score_threshold,
+        default=defaults.score_threshold,
         metavar="S",
-        help="detections score above this, 0 to 1 (default: %(default)s)",
+        help="minimum score of a detection, 0 to 1 (default: %(default)s)",
     )
     add(
         "--nms-iou-threshold",
         type=float,
-        default=limits.nms_iou_threshold,
+        default=defaults.nms_iou_threshold,
         metavar="IOU",
-        help="of two boxes of a class that overlap by more, one stays (default: %(default)s)",
+        help="IoU threshold for per-class non-maximum suppression, 0 to 1 (default: %(default)s)",
     )
     add(
         "--max-detections",
         type=int,
-        default=limits.max_detections,
+        default=defaults.max_detections,
         metavar="N",
-        help="at most so many in an image (default: %(default)s)",
+        help="maximum number of detections per image; the highest scores are kept "
+        "(default: %(default)s)",
     )
-    add("--only", nargs="+", default=(), metavar="CLASS", help="report these classes alone")
-    add("--batch", type=_positive, default=4, metavar="N", help="images at once (default: 4)")
+    add("--only", nargs="+", default=(), metavar="CLASS", help="report only these classes")
+    add("--batch", type=_positive, default=4, metavar="N", help="batch size (default: %(default)s)")
     return parser
 
 

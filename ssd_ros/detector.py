@@ -7,7 +7,6 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -18,13 +17,6 @@ from ssd_ros.model.config import INPUT_SIZE
 from ssd_ros.model.postprocess import postprocess
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
-
-_TO_RGB = {
-    "bgr": cv2.COLOR_BGR2RGB,
-    "rgba": cv2.COLOR_RGBA2RGB,
-    "bgra": cv2.COLOR_BGRA2RGB,
-    "mono": cv2.COLOR_GRAY2RGB,
-}
 
 
 class Detector:
@@ -99,18 +91,10 @@ class Detector:
 
 
 def network_input(images: Sequence[Image]) -> np.ndarray:
-    """Images warped to the network's input as in the paper: uint8 RGB (B, 300, 300, 3).
-
-    The image is resized first and its channels sorted afterwards, so that the cost does not
-    depend on its size.
-    """
+    """Images warped to the network's input as in the paper: uint8 RGB (B, 300, 300, 3)."""
     batch = np.empty((len(images), INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
     for image, target in zip(images, batch, strict=True):
-        size = (INPUT_SIZE, INPUT_SIZE)
-        if image.order == "rgb":
-            cv2.resize(image.pixels, size, dst=target)
-        else:
-            cv2.cvtColor(cv2.resize(image.pixels, size), _TO_RGB[image.order], dst=target)
+        image.resized(INPUT_SIZE, INPUT_SIZE, "rgb", out=target)
     return batch
 
 

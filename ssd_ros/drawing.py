@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes on an image."""
+"""Draws detections on an image: boxes, class names and scores."""
 
 from __future__ import annotations
 
@@ -13,21 +13,16 @@ import numpy as np
 from ssd_ros.detections import Detections
 from ssd_ros.image import Image
 
-_TO_BGR = {
-    "rgb": cv2.COLOR_RGB2BGR,
-    "rgba": cv2.COLOR_RGBA2BGR,
-    "bgra": cv2.COLOR_BGRA2BGR,
-    "mono": cv2.COLOR_GRAY2BGR,
-}
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def annotate(image: Image, detections: Detections, classes: Sequence[str]) -> np.ndarray:
     """A copy of the image, BGR (H, W, 3), with a box, name and score for each detection.
 
-    Lines and letters grow with the image. The best detections are drawn last, on top.
+    A reduced image is enlarged to the size that the boxes refer to. Line width and font size are
+    proportional to the image's size. Detections with the highest scores are drawn last, on top.
     """
-    canvas = _bgr_copy(image)
+    canvas = image.resized(image.width, image.height, "bgr")
     unit = max(1, round(min(canvas.shape[:2]) / 240))
     for i in reversed(range(len(detections))):
         label = int(detections.labels[i])
@@ -46,32 +41,22 @@ def outline(
 
 
 def caption(name: str, score: float) -> str:
-    """What is written beside a detection, wherever it is shown."""
+    """The text of a detection, the same in images and markers."""
     return f"{name} {score:.2f}"
 
 
 @cache
 def class_colour(label: int) -> tuple[int, int, int]:
-    """A colour (BGR) for a class; neighbours in the list differ strongly."""
-    hue = label * 0.618034 % 1.0  # steps of the golden ratio never come close to each other soon
+    """A colour (BGR) for a class; consecutive labels get clearly different colours."""
+    hue = label * 0.618034 % 1.0  # steps of the golden ratio spread evenly, however many there are
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
     return round(255 * blue), round(255 * green), round(255 * red)
-
-
-def _bgr_copy(image: Image) -> np.ndarray:
-    if image.order == "bgr":
-        canvas = image.pixels.copy()
-    else:
-        canvas = cv2.cvtColor(image.pixels, _TO_BGR[image.order])
-    if image.size:  # a reduced copy: draw at the size that the boxes refer to
-        canvas = cv2.resize(canvas, image.size)
-    return canvas
 
 
 def _label(
     canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int], unit: int
 ) -> None:
-    """Text on a filled plate above a box's upper left corner, or inside where there is no room."""
+    """Text on a filled background above a box's upper left corner, or inside it at the top edge."""
     (width, height), baseline = cv2.getTextSize(text, _FONT, 0.4 * unit, unit)
     x, y = max(0, min(corner[0], canvas.shape[1] - width)), corner[1]
     top = y - height - baseline if y >= height + baseline else y

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image as it lies in memory; apart from the detector, so that a camera needs no PyTorch."""
+"""One image in memory and its channel orders. NumPy and OpenCV only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 
 ChannelOrder = Literal["rgb", "bgr", "rgba", "bgra", "mono"]
-_CHANNELS = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
+CHANNELS: dict[ChannelOrder, int] = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
+
+
+class ImageError(ValueError):
+    """An image that is inconsistent or cannot be read or decoded; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Image:
             reduced copy of it; None where they are the image itself.
 
     Raises:
-        ValueError: the pixels are not 8-bit, empty, or have another number of channels.
+        ImageError: the pixels are not 8-bit, empty, or have another number of channels.
     """
 
     pixels: np.ndarray
@@ -31,10 +36,10 @@ class Image:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        shape, channels = self.pixels.shape, _CHANNELS[self.order]
+        shape, channels = self.pixels.shape, CHANNELS[self.order]
         fits = shape[2:] == (channels,) or (len(shape) == 2 and channels == 1)
         if self.pixels.dtype != np.uint8 or not fits or 0 in shape:
-            raise ValueError(
+            raise ImageError(
                 f"a {self.order} image must be uint8 of shape (H, W, {channels}), "
                 f"got {self.pixels.dtype} of shape {shape}"
             )
@@ -46,3 +51,38 @@ class Image:
     @property
     def height(self) -> int:
         return self.size[1] if self.size else self.pixels.shape[0]
+
+    def to(self, order: ChannelOrder) -> Image:
+        """The image in another channel order; itself, not a copy, if it has that order."""
+        if order == self.order:
+            return self
+        return Image(cv2.cvtColor(self.pixels, _conversion(self.order, order)), order, self.size)
+
+    def resized(
+        self, width: int, height: int, order: ChannelOrder, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """A copy of the pixels, warped to another size and converted to another channel order.
+
+        The pixels are resized first and converted afterwards, so that the cost of the conversion
+        does not depend on the image's size.
+
+        Args:
+            width, height: of the result, in pixels.
+            order: of the result's channels.
+            out: uint8 (height, width, C), written to instead of new memory.
+
+        Returns:
+            uint8 (height, width, C), or (height, width) for mono.
+        """
+        size = (width, height)
+        if order == self.order:
+            return cv2.resize(self.pixels, size, dst=out)
+        same_size = self.pixels.shape[:2] == (height, width)
+        pixels = self.pixels if same_size else cv2.resize(self.pixels, size)
+        return cv2.cvtColor(pixels, _conversion(self.order, order), dst=out)
+
+
+def _conversion(source: ChannelOrder, target: ChannelOrder) -> int:
+    """OpenCV's code for a conversion: it has one for each pair of different orders."""
+    names = (order.upper().replace("MONO", "GRAY") for order in (source, target))
+    return getattr(cv2, "COLOR_" + "2".join(names))

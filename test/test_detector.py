@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector without ROS: what goes in, what comes out, and its command line."""
-
-import json
-import subprocess
-import sys
+"""The detector without ROS: what goes in and what comes out."""
 
 import cv2
 import numpy as np
@@ -11,15 +7,12 @@ import pytest
 import torch
 
 from ssd_ros.backends.pytorch import choose_device, choose_precision
-from ssd_ros.detect import main
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector, network_input
 from ssd_ros.drawing import annotate
 from ssd_ros.image import Image
-from ssd_ros.io import image_files
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD300
-from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cup", "cat", "rocket")
@@ -158,68 +151,3 @@ def test_annotation_draws_on_a_copy_of_the_full_size(detector):
         np.testing.assert_array_equal(image.pixels, before)
         full = cv2.resize(before, (400, 260)) if image.size else before
         assert (canvas != full.reshape(260, 400, -1)).any()
-
-
-# --- command line -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path, weights):
-    write(tmp_path / "w.safetensors", weights)
-    for i in range(3):
-        image_files.write(tmp_path / "in" / f"{i}.png", photograph(i))
-    return tmp_path
-
-
-def run(folder, *arguments: str) -> int:
-    fixed = ["--weights", str(folder / "w.safetensors"), "--score-threshold", "0.4"]
-    return main([*arguments, *fixed, "--device", "cpu"])
-
-
-def test_the_command_line_writes_what_the_detector_finds(folder, detector, capsys):
-    out, drawn = folder / "out.json", folder / "drawn"
-    assert run(folder, str(folder / "in"), "--json", str(out), "--draw", str(drawn)) == 0
-    results = json.loads(out.read_text())
-    assert [result["file"] for result in results] == [str(folder / f"in/{i}.png") for i in range(3)]
-    assert sorted(path.name for path in drawn.iterdir()) == ["0.jpg", "1.jpg", "2.jpg"]
-    for i, result in enumerate(results):
-        expected = detector([Image(photograph(i))])[0]
-        assert [d["class"] for d in result["detections"]] == [CLASSES[k] for k in expected.labels]
-        boxes = [d["box"] for d in result["detections"]]
-        np.testing.assert_allclose(boxes, expected.boxes, atol=0.01)
-    assert "detections in 3 images" in capsys.readouterr().err
-
-
-def test_one_broken_image_does_not_cost_the_others(folder, capsys):
-    (folder / "in" / "1.png").write_bytes(b"\x89PNG broken")
-    assert run(folder, str(folder / "in"), "--json", str(folder / "out.json")) == 1
-    assert len(json.loads((folder / "out.json").read_text())) == 2
-    assert "1.png' is not an image" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere"], "no such file or folder: 'nowhere'"),
-        (["in", "--only", "dog"], "unknown class 'dog'"),
-        (["in", "--score-threshold", "7"], "score_threshold must be from 0 to 1, got 7"),
-    ],
-)
-def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys, monkeypatch):
-    monkeypatch.chdir(folder)
-    assert main(["--weights", "w.safetensors", *arguments]) == 1
-    assert message in capsys.readouterr().err
-
-
-def test_images_of_one_name_are_not_drawn_over_each_other(folder, capsys):
-    image_files.write(folder / "other" / "0.png", photograph(5))
-    inputs = [str(folder / "in"), str(folder / "other")]
-    assert run(folder, *inputs, "--draw", str(folder / "drawn")) == 1
-    assert "would both be drawn to '0.jpg'" in capsys.readouterr().err
-    assert not (folder / "drawn").exists()
-
-
-def test_help_teaches_without_ros_or_weights():
-    command = [sys.executable, "-m", "ssd_ros.detect", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "example: python -m ssd_ros.detect" in result.stdout

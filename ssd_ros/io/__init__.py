@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images from files and to files."""
+"""Where images come from, and where detections go."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files: found in folders, read and written with errors that name them."""
+"""Image files: found in folders, read, encoded and written, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 
 from ssd_ros import atomic
+from ssd_ros.image import ImageError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
-    """Image files named by paths: files as they are, folders as their images, sorted by name.
+    """The image files that paths stand for: files as given, folders as their images by name.
 
     Raises:
         FileNotFoundError: a path does not exist, or a folder holds no image.
@@ -37,26 +38,34 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def read(path: Path) -> np.ndarray:
-    """An image file as BGR uint8 (H, W, 3), upright where the file says how it was held.
+    """An image file as BGR uint8 (H, W, 3), rotated upright by its EXIF orientation.
 
     Raises:
-        ValueError: the file cannot be read as an image.
+        ImageError: the file cannot be read as an image.
     """
     try:  # not cv2.imread, which prints to the terminal and does not say why
         data = np.frombuffer(path.read_bytes(), np.uint8)
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     except OSError as error:
-        raise ValueError(f"image '{path}' cannot be read: {error.strerror}") from None
+        raise ImageError(f"cannot read image '{path}': {error.strerror}") from None
     except cv2.error as error:
-        raise ValueError(f"image '{path}' cannot be decoded: {error.err}") from None
+        raise ImageError(f"cannot decode image '{path}': {error.err}") from None
     if pixels is None:
-        raise ValueError(f"'{path}' is not an image ({len(data)} bytes)")
+        raise ImageError(f"'{path}' is not an image ({len(data)} bytes)")
     return pixels
 
 
 def write(path: Path, pixels: np.ndarray) -> None:
-    """Writes BGR pixels in the format that the name asks for; never leaves half a file."""
-    done, data = cv2.imencode(path.suffix, pixels)
-    if not done:
-        raise ValueError(f"image '{path}' cannot be encoded")
+    """Writes BGR pixels in the format of the path's suffix, completely or not at all.
+
+    Raises:
+        ValueError: OpenCV cannot write this format.
+        OSError: the file cannot be written.
+    """
+    try:
+        encoded, data = cv2.imencode(path.suffix, pixels)
+    except cv2.error as error:
+        raise ValueError(f"cannot encode image '{path}': {error.err}") from None
+    if not encoded:
+        raise ValueError(f"cannot encode image '{path}'")
     atomic.write(path, data.tobytes())

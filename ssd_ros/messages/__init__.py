@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS messages to and from the package's own types; no node."""
+"""ROS messages to and from the package's own types, without rclpy."""

@@ -1,52 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections as ROS messages: pure functions, no node."""
+"""Detections as vision_msgs messages, without rclpy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from std_msgs.msg import Header
-from vision_msgs.msg import (
-    BoundingBox2D,
-    Detection2D,
-    Detection2DArray,
-    LabelInfo,
-    ObjectHypothesis,
-    ObjectHypothesisWithPose,
-    Point2D,
-    Pose2D,
-    VisionClass,
-)
+from typing import TYPE_CHECKING, Any
 
 from ssd_ros.detections import Detections
 
+try:
+    import vision_msgs.msg as vision_msgs
+except ImportError:  # a computer without ROS: the caller passes the classes
+    vision_msgs = None
+
+if TYPE_CHECKING:
+    from std_msgs.msg import Header
+    from vision_msgs.msg import Detection2DArray, LabelInfo
+
 
 def detection_array(
-    header: Header, detections: Detections, classes: Sequence[str]
+    header: Header, detections: Detections, classes: Sequence[str], msg: Any = vision_msgs
 ) -> Detection2DArray:
-    """One message for one frame, best detection first.
+    """One message for one frame, highest score first.
 
     Args:
-        header: the frame's own; it goes into the array and into each detection untouched, so that
+        header: the frame's own; stored unchanged in the array and in each detection, so that
             consumers can synchronise.
         detections: in pixels of that frame.
-        classes: names that the detections' labels index.
+        classes: class names by label.
+        msg: has the message classes as attributes, like the module vision_msgs.msg.
 
     Returns:
         `class_id` is the class name; `bbox` has centre and size in pixels of the frame. The pose
-        of a hypothesis is left at zero: an image alone does not tell it.
+        of a hypothesis stays zero: it cannot be known from an image alone.
     """
-    message = Detection2DArray(header=header)
+    message = msg.Detection2DArray(header=header)
     message.detections = [
-        Detection2D(
+        msg.Detection2D(
             header=header,
             results=[
-                ObjectHypothesisWithPose(
-                    hypothesis=ObjectHypothesis(class_id=classes[label], score=score)
+                msg.ObjectHypothesisWithPose(
+                    hypothesis=msg.ObjectHypothesis(class_id=classes[label], score=score)
                 )
             ],
-            bbox=BoundingBox2D(
-                center=Pose2D(position=Point2D(x=(x1 + x2) / 2, y=(y1 + y2) / 2), theta=0.0),
+            bbox=msg.BoundingBox2D(
+                center=msg.Pose2D(
+                    position=msg.Point2D(x=(x1 + x2) / 2, y=(y1 + y2) / 2), theta=0.0
+                ),
                 size_x=x2 - x1,
                 size_y=y2 - y1,
             ),
@@ -61,7 +61,9 @@ def detection_array(
     return message
 
 
-def label_info(header: Header, classes: Sequence[str], threshold: float) -> LabelInfo:
-    """The class table: numbers as in `Detections.labels`, and the score threshold in force."""
-    table = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(classes)]
-    return LabelInfo(header=header, class_map=table, threshold=threshold)
+def label_info(
+    header: Header, classes: Sequence[str], threshold: float, msg: Any = vision_msgs
+) -> LabelInfo:
+    """The class names by label, and the score threshold in force; `msg` as in detection_array."""
+    class_map = [msg.VisionClass(class_id=i, class_name=name) for i, name in enumerate(classes)]
+    return msg.LabelInfo(header=header, class_map=class_map, threshold=threshold)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """sensor_msgs images <-> images in memory.
 
-Eight-bit encodings are viewed where they lie, whatever their row stride. All others go through a
-library, chosen once at import: rosbags-image where it is installed, else cv_bridge. In this order
-because cv_bridge's compiled module is tied to the NumPy it was built with and may not survive
-another (vision_opencv issue 535), which cannot be found out without loading it.
+A message is any object with the fields of sensor_msgs/Image or CompressedImage: of rclpy's classes,
+or of those of a library that reads bags without ROS.
+
+Pixels of 8-bit encodings are used in place, whatever their row stride. All other encodings are
+converted by a library, chosen once at import: rosbags-image if it is installed, else cv_bridge. In
+this order because cv_bridge's compiled module is tied to the NumPy it was built with and can crash
+with another (vision_opencv issue 535), which cannot be found out without loading it.
 """
 
 from __future__ import annotations
@@ -13,26 +16,29 @@ import array
 import importlib
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image as ImageMsg
 
-from ssd_ros.image import ChannelOrder, Image
-from ssd_ros.model.config import INPUT_SIZE
+from ssd_ros.image import CHANNELS, ChannelOrder, Image, ImageError
 
-_IN_PLACE: dict[str, tuple[int, ChannelOrder]] = {
-    "rgb8": (3, "rgb"),
-    "bgr8": (3, "bgr"),
-    "8UC3": (3, "bgr"),
-    "rgba8": (4, "rgba"),
-    "bgra8": (4, "bgra"),
-    "mono8": (1, "mono"),
-    "8UC1": (1, "mono"),
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage
+    from sensor_msgs.msg import Image as ImageMsg
+
+_IN_PLACE: dict[str, ChannelOrder] = {
+    "rgb8": "rgb",
+    "bgr8": "bgr",
+    "8UC3": "bgr",
+    "rgba8": "rgba",
+    "bgra8": "bgra",
+    "mono8": "mono",
+    "8UC1": "mono",
 }
-# Bytes a pixel of the encodings that the library converts, to check sizes before it sees them.
+# Bytes per pixel of the encodings that the library converts, to check sizes before it runs.
 _CONVERTED = {
     **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1),
     **dict.fromkeys(("bayer_rggb16", "bayer_bggr16", "bayer_gbrg16", "bayer_grbg16"), 2),
@@ -41,7 +47,7 @@ _CONVERTED = {
     **dict.fromkeys(("bgra16", "rgba16"), 8),
 }
 _OLD_NAMES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}  # cv_bridge does not know the new ones
-# Frames are taken as they lie in the sensor; image_transport does not turn them either.
+# EXIF orientation is ignored: boxes refer to the image as sent, as in image_transport.
 _DECODE = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _DECODE_REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
@@ -51,19 +57,15 @@ _DECODE_REDUCED = {
 MAX_PIXELS = 2**26  # a message that claims a larger image is broken, not a camera
 
 
-class ImageError(ValueError):
-    """An image message that contradicts itself or cannot be read; the message says why."""
-
-
 def image_from_msg(message: ImageMsg) -> Image:
-    """The image of an Image message, without a copy where the encoding is 8-bit colour or grey.
+    """The image in a sensor_msgs/Image, without a copy if the encoding is 8-bit colour or grey.
 
     Raises:
-        ImageError: size, step, data and encoding do not fit together, or the encoding is unknown.
+        ImageError: size, step, data and encoding are inconsistent, or the encoding is unknown.
     """
     encoding = message.encoding
-    in_place = _IN_PLACE.get(encoding)
-    pixel_bytes = in_place[0] if in_place else _CONVERTED.get(encoding)
+    order = _IN_PLACE.get(encoding)
+    pixel_bytes = CHANNELS[order] if order else _CONVERTED.get(encoding)
     if pixel_bytes is None:
         known = ", ".join((*_IN_PLACE, *_CONVERTED))
         raise ImageError(f"encoding '{encoding[:40]}' is not supported; supported are {known}")
@@ -79,47 +81,50 @@ def image_from_msg(message: ImageMsg) -> Image:
             f"data has {len(message.data)} bytes, expected {step * height} "
             f"(step {step} x height {height})"
         )
-    if in_place is None:
+    if order is None:
         return Image(_to_bgr(message, width * pixel_bytes), "bgr")
-    channels, order = in_place
-    pixels = np.ndarray((height, width, channels), np.uint8, message.data, 0, (step, channels, 1))
-    return Image(pixels, order)
+    shape, strides = (height, width, pixel_bytes), (step, pixel_bytes, 1)
+    return Image(np.ndarray(shape, np.uint8, message.data, 0, strides), order)
 
 
-def image_from_compressed_msg(message: CompressedImage) -> Image:
-    """The image of a CompressedImage message (JPEG, PNG and what else OpenCV reads).
+def image_from_compressed_msg(message: CompressedImage, min_size: int | None = None) -> Image:
+    """The image in a sensor_msgs/CompressedImage: JPEG, PNG or another format that OpenCV reads.
 
-    A JPEG much larger than the network's input is decoded at half, a quarter or an eighth of its
-    size, which libjpeg does faster than in full; the image keeps its real size for the boxes.
+    Args:
+        message: its data; `format` is not read, because drivers disagree about its content.
+        min_size: pixels that the shorter side needs, e.g. the network's input size. A JPEG that
+            stays at least this large is decoded at a half, a quarter or an eighth of its size,
+            which is faster; the image's width and height are still those of the full image.
+            None decodes at full size.
 
     Raises:
-        ImageError: the data are not a whole image.
+        ImageError: the data are not an image, or cut off, or larger than MAX_PIXELS.
     """
     data = np.frombuffer(message.data, np.uint8)
     try:
-        with PillowImage.open(io.BytesIO(message.data)) as header:  # reads the header alone
+        with PillowImage.open(io.BytesIO(message.data)) as header:  # reads only the header
             size, kind = header.size, header.format
-    except Exception as error:  # Pillow's plugins raise nearly anything at broken data
-        raise ImageError(f"data ({len(data)} bytes) are not an image: {error}"[:200]) from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on broken data
+        raise ImageError(f"cannot decode image data ({len(data)} bytes): {error}"[:200]) from None
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"size is {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
-    # Drivers pad the end; the marker cannot occur inside the image's own data.
+    # Some drivers add padding after the end; the marker cannot occur inside the image's own data.
     if kind == "JPEG" and b"\xff\xd9" not in data[-4096:].tobytes():
         raise ImageError(f"JPEG of {len(data)} bytes is cut off: it has no end marker")
-    reduction = max(
-        (r for r in _DECODE_REDUCED if kind == "JPEG" and min(size) >= r * INPUT_SIZE), default=1
-    )
+    reduction = 1
+    if kind == "JPEG" and min_size:
+        reduction = max((r for r in _DECODE_REDUCED if min(size) >= r * min_size), default=1)
     try:
         pixels = cv2.imdecode(data, _DECODE_REDUCED.get(reduction, _DECODE))
     except cv2.error as error:
-        raise ImageError(f"{kind} cannot be decoded: {error.err}") from None
+        raise ImageError(f"cannot decode {kind} ({len(data)} bytes): {error.err}") from None
     if pixels is None:
-        raise ImageError(f"{kind} of {len(data)} bytes cannot be decoded")
+        raise ImageError(f"cannot decode {kind} ({len(data)} bytes)")
     return Image(pixels, "bgr", size if reduction > 1 else None)
 
 
 def fill_image(message: ImageMsg, pixels: np.ndarray, encoding: str) -> ImageMsg:
-    """Puts 8-bit pixels (H, W, C) or (H, W) into a message; its header is left alone."""
+    """Stores 8-bit pixels (H, W, C) or (H, W) in a message and returns it; keeps its header."""
     pixels = np.ascontiguousarray(pixels)
     message.height, message.width = pixels.shape[:2]
     message.encoding = encoding
@@ -129,17 +134,30 @@ def fill_image(message: ImageMsg, pixels: np.ndarray, encoding: str) -> ImageMsg
     return message
 
 
+def fill_compressed_image(
+    message: CompressedImage, pixels: np.ndarray, quality: int
+) -> CompressedImage:
+    """Stores BGR pixels (H, W, 3) as JPEG in a message and returns it; keeps its header.
+
+    Args:
+        quality: of the JPEG, 1 to 100.
+    """
+    _, jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    message.format = "bgr8; jpeg compressed bgr8"
+    message.data = as_array(jpeg)
+    return message
+
+
 def as_array(data: np.ndarray) -> array.array:
-    """Bytes in the one form that rclpy takes over as it is; others it walks element by element."""
+    """Bytes in the only type that rclpy stores as it is; others it copies element by element."""
     result = array.array("B")
     result.frombytes(data.data.cast("B"))
     return result
 
 
 def _to_bgr(message: ImageMsg, row_bytes: int) -> np.ndarray:
-    """Conversion by the library, of rows without padding (rosbags-image does not know `step`)."""
-    packed = ImageMsg(
-        header=message.header,
+    """Conversion by the library, of rows without padding (rosbags-image ignores `step`)."""
+    packed = SimpleNamespace(
         height=message.height,
         width=message.width,
         encoding=_OLD_NAMES.get(message.encoding, message.encoding),
@@ -150,19 +168,16 @@ def _to_bgr(message: ImageMsg, row_bytes: int) -> np.ndarray:
     packed.data = as_array(np.ascontiguousarray(rows[:, :row_bytes]))
     if _convert is None:
         raise ImageError(
-            f"encoding '{message.encoding}' needs rosbags-image (pip) or cv_bridge (apt), "
-            "and neither is installed"
+            f"encoding '{message.encoding}' needs rosbags-image or cv_bridge; neither is "
+            "installed: pip install rosbags-image, or apt install ros-$ROS_DISTRO-cv-bridge"
         )
     try:
-        pixels = np.asarray(_convert(packed))
-    except Exception as error:  # libraries raise their own kinds, all of them mean one bad message
-        raise ImageError(
-            f"encoding '{message.encoding}' cannot be converted: {error}"[:200]
-        ) from None
-    return pixels
+        return np.asarray(_convert(packed))
+    except Exception as error:  # of the library's own types; all of them mean one bad message
+        raise ImageError(f"cannot convert encoding '{message.encoding}': {error}"[:200]) from None
 
 
-def _converter() -> Callable[[ImageMsg], np.ndarray] | None:
+def _converter() -> Callable[[SimpleNamespace], np.ndarray] | None:
     try:
         rosbags_image = importlib.import_module("rosbags.image")
     except ImportError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections as outlines in front of the camera, for RViz's Camera and 3D views. No node."""
+"""Detections as box outlines in 3D, for RViz's Camera and 3D views; without rclpy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import caption, class_colour
 
-DISTANCE = 1.0  # metres before the camera: an image alone does not tell how far things are
+DISTANCE = 1.0  # metres in front of the camera; an image alone gives no distance
 _LINE = 0.004  # metres
-_LIFETIME = Duration(sec=1)  # a camera that stops leaves nothing behind
+_LIFETIME = Duration(sec=1)  # outlines disappear when the camera stops
 
 
 def outlines(
@@ -27,21 +27,21 @@ def outlines(
     size: tuple[int, int],
     info: CameraInfo,
 ) -> MarkerArray:
-    """A rectangle and a name for each detection, on a plane before the camera.
+    """A rectangle and a name for each detection, on a plane in front of the camera.
 
     Args:
         header: the frame's own; its frame_id is the optical frame (REP 103: x right, y down, z
             forward).
         detections: in pixels of that frame.
-        classes: names that the detections' labels index.
+        classes: class names by label.
         size: width and height of the frame.
-        info: the camera's; of its projection P (or K, where P is not set) the focal lengths and
-            the centre are used. Lens distortion is not undone: on an image that is not rectified
-            the outlines lie as the image does.
+        info: the camera's calibration. The focal lengths and the centre of its projection P are
+            used, or those of K if P is not set. Lens distortion is not corrected: on an image
+            that is not rectified, the outlines fit the image, not the scene.
 
     Returns:
-        First a marker that deletes those of the frame before, then two a detection; nothing but
-        the first where the camera is not calibrated.
+        First a marker that deletes those of the previous frame, then two for each detection; only
+        the first if the camera is not calibrated.
     """
     delete = Marker(header=header, action=Marker.DELETEALL)
     matrix = np.array(info.p).reshape(3, 4)[:, :3]
@@ -49,7 +49,7 @@ def outlines(
         matrix = np.array(info.k).reshape(3, 3)
     if not (matrix[0, 0] and matrix[1, 1] and info.width and info.height):
         return MarkerArray(markers=[delete])
-    # The calibration may be of another resolution than the images are sent at.
+    # The calibration may have been made at another resolution than that of the images.
     scale = np.array([info.width, info.height]) / size
     focal, centre = matrix[[0, 1], [0, 1]], matrix[:2, 2]
     corners = detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)

@@ -31,6 +31,7 @@ from visualization_msgs.msg import MarkerArray
 
 from ssd_ros.image import Image
 from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
+from ssd_ros.model.config import INPUT_SIZE
 from ssd_ros.ros.frame_loss import FrameLoss, FrameLossEstimator
 
 try:
@@ -221,7 +222,9 @@ class Camera:
         Raises:
             ImageError: the frame contradicts itself or cannot be decoded.
         """
-        return image_from_compressed_msg(frame) if self._compressed else image_from_msg(frame)
+        if self._compressed:
+            return image_from_compressed_msg(frame, min_size=INPUT_SIZE)
+        return image_from_msg(frame)
 
     def _receive_info(self, info: CameraInfo) -> None:
         self.info = info

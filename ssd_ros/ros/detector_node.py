@@ -24,9 +24,9 @@ from ssd_ros.backends.pytorch import release_memory
 from ssd_ros.detections import Detections
 from ssd_ros.detector import Detector
 from ssd_ros.drawing import annotate
-from ssd_ros.image import Image
+from ssd_ros.image import Image, ImageError
 from ssd_ros.messages.detections import detection_array, label_info
-from ssd_ros.messages.images import ImageError, fill_image
+from ssd_ros.messages.images import fill_image
 from ssd_ros.messages.markers import outlines
 from ssd_ros.ros import diagnostics, parameters, process
 from ssd_ros.ros.camera import RECENT, Arrival, Camera, output_namespaces, stamp_ns

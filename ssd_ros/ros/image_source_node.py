@@ -3,14 +3,10 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import cv2
-import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
@@ -21,12 +17,11 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
-from ssd_ros.io import image_files
-from ssd_ros.messages.images import as_array, fill_image
+from ssd_ros.image import ImageError
+from ssd_ros.io.sources import open_source
+from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import process
 from ssd_ros.ros.descriptors import set_bounds
-
-VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"))
 
 
 class ImageSource(Node):
@@ -62,7 +57,9 @@ class ImageSource(Node):
         )
         if transport not in ("raw", "compressed", "both"):
             raise ValueError(f"transport must be raw, compressed or both, got '{transport}'")
-        self._frames = _frames(source, loop)
+        if not source:
+            raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
+        self._frames = iter(open_source(source, loop))
         overrides = QoSOverridingOptions.with_default_policies()
         self._raw = self._compressed = None
         if transport in ("raw", "both"):
@@ -113,62 +110,20 @@ class ImageSource(Node):
         if not self.published and not self._seen():
             return
         try:
-            pixels = next(self._frames)
+            pixels = next(self._frames).read().to("bgr").pixels
         except StopIteration:
             self._finished = True
             raise ExternalShutdownException from None
-        except ValueError as error:  # one broken file in a folder
+        except ImageError as error:  # one broken file in a folder
             self.get_logger().warning(str(error))
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         if self._raw is not None:
             self._raw.publish(fill_image(ImageMsg(header=header), pixels, "bgr8"))
         if self._compressed is not None:
-            _, jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, self._quality))
-            message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
-            message.data = as_array(jpeg)
-            self._compressed.publish(message)
+            message = CompressedImage(header=header)
+            self._compressed.publish(fill_compressed_image(message, pixels, self._quality))
         self.published += 1
-
-
-def _frames(source: str, loop: bool) -> Iterator[np.ndarray]:
-    """Images of a source, BGR uint8 (H, W, 3).
-
-    Raises:
-        ValueError, OSError: the source cannot be opened. Later, from the iterator, ValueError for
-            a single image that cannot be read.
-    """
-    if not source:
-        raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
-    path = Path(source)
-    if path.is_dir() or path.suffix.lower() in image_files.SUFFIXES:
-        files = image_files.find([path])
-        return map(image_files.read, itertools.cycle(files) if loop else files)
-    if path.suffix.lower() in VIDEO_SUFFIXES and not path.exists():
-        raise FileNotFoundError(f"no such video: '{source}'")
-    capture = _open(source)
-    is_file = path.is_file()
-    return _captured(capture, source, rewind=loop and is_file)
-
-
-def _open(source: str) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
-    if not capture.isOpened():
-        raise OSError(f"source '{source}' cannot be opened: no video, no webcam and no folder")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a webcam's newest image, not its oldest
-    return capture
-
-
-def _captured(capture: cv2.VideoCapture, source: str, rewind: bool) -> Iterator[np.ndarray]:
-    while True:
-        got, pixels = capture.read()
-        if not got and rewind:
-            capture.release()
-            capture = _open(source)
-            got, pixels = capture.read()
-        if not got:
-            return
-        yield pixels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections as messages: what consumers find in them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def test_the_frames_header_is_in_the_message_and_in_each_detection(header, detec
     assert [message.header, *(found.header for found in message.detections)] == [header] * 4
 
 
-def test_a_image_without_detections_still_gives_a_message(header):
+def test_an_image_without_detections_still_gives_a_message(header):
     nothing = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, int))
     message = detection_array(header, nothing, CLASSES)
     assert (message.header, list(message.detections)) == (header, [])
@@ -57,3 +59,21 @@ def test_label_info_numbers_the_classes_as_the_detections_do(header):
     table = {entry.class_id: entry.class_name for entry in info.class_map}
     assert table == {0: "cube", 1: "ball", 2: "cone"}
     assert (info.header, info.threshold) == (header, 0.25)
+
+
+class OtherMessages:
+    """Message classes of another library: any name is a class that keeps its fields."""
+
+    def __getattr__(self, name):
+        return SimpleNamespace
+
+
+def test_the_messages_can_be_of_other_classes(detections):
+    header = SimpleNamespace(frame_id="lens")
+    message = detection_array(header, detections, CLASSES, OtherMessages())
+    assert isinstance(message, SimpleNamespace)
+    assert message.header is header
+    assert names_in(message) == ["cone", "cube", "cone"]
+    np.testing.assert_allclose(boxes_in(message), BOXES)
+    info = label_info(header, CLASSES, 0.25, OtherMessages())
+    assert [entry.class_name for entry in info.class_map] == list(CLASSES)

@@ -3,6 +3,7 @@
 
 import array
 import io
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,13 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
-from ssd_ros.messages.images import fill_image, image_from_compressed_msg, image_from_msg
+from ssd_ros.image import ImageError
+from ssd_ros.messages.images import (
+    fill_compressed_image,
+    fill_image,
+    image_from_compressed_msg,
+    image_from_msg,
+)
 
 PADDING = 13
 COLOUR = (40, 120, 200)  # blue, green, red
@@ -154,6 +161,36 @@ def test_fill_image_takes_grey_images_and_parts_of_images():
     np.testing.assert_array_equal(part.pixels, pixels[2:5, 3:8])
 
 
+def test_fill_compressed_image_stores_a_jpeg_and_keeps_the_header():
+    pixels = cv2.GaussianBlur(made_image(4, 160, 120), (0, 0), 3)
+    header = Header(frame_id="lens")
+    message = fill_compressed_image(CompressedImage(header=header), pixels, 95)
+    assert (message.header, "jpeg" in message.format) == (header, True)
+    decoded = image_from_compressed_msg(message).pixels
+    assert np.abs(decoded.astype(int) - pixels).mean() < 3
+    smaller = fill_compressed_image(CompressedImage(), pixels, 20)
+    assert len(smaller.data) < len(message.data)
+
+
+# --- messages of other classes, as libraries make them that read bags without ROS -------------
+
+
+@pytest.mark.parametrize("encoding", ["bgr8", "yuyv"])
+def test_messages_of_any_class_are_read(encoding):
+    pixels = plain() if encoding == "bgr8" else packed_yuv("yuyv")
+    own = image_message(encoding, pixels, PADDING)
+    fields = ("height", "width", "encoding", "step", "is_bigendian")
+    other = SimpleNamespace(**{name: getattr(own, name) for name in fields})
+    other.data = np.array(own.data)
+    np.testing.assert_array_equal(image_from_msg(other).pixels, image_from_msg(own).pixels)
+
+
+def test_compressed_messages_of_any_class_are_read():
+    data = cv2.imencode(".png", made_image(2, 30, 20))[1].ravel()
+    image = image_from_compressed_msg(SimpleNamespace(format="png", data=data))
+    np.testing.assert_array_equal(image.pixels, made_image(2, 30, 20))
+
+
 # --- compressed images ----------------------------------------------------------------------
 
 
@@ -162,19 +199,30 @@ def test_fill_image_takes_grey_images_and_parts_of_images():
     [(599, 800, 1), (600, 800, 2), (1300, 700, 2), (1200, 1200, 4), (2400, 2500, 8)],
 )
 def test_a_large_jpeg_is_decoded_smaller_but_keeps_its_size_for_the_boxes(width, height, reduction):
-    image = image_from_compressed_msg(
-        compressed_message(cv2.imencode(".jpg", made_image(1, width, height))[1])
-    )
+    message = compressed_message(cv2.imencode(".jpg", made_image(1, width, height))[1])
+    image = image_from_compressed_msg(message, min_size=300)
     assert (image.width, image.height) == (width, height)
     assert image.pixels.shape == (-(-height // reduction), -(-width // reduction), 3)
     assert min(image.pixels.shape[:2]) >= 300  # never below what the network sees
+    full = image_from_compressed_msg(message)
+    assert full.pixels.shape == (height, width, 3)
+    assert (full.width, full.height) == (width, height)
+
+
+@pytest.mark.parametrize(("min_size", "side"), [(1001, 1000), (512, 1000), (500, 500), (125, 125)])
+def test_the_caller_says_how_small_a_jpeg_may_be_decoded(min_size, side):
+    message = compressed_message(cv2.imencode(".jpg", made_image(1, 1000, 1000))[1])
+    image = image_from_compressed_msg(message, min_size=min_size)
+    assert image.pixels.shape == (side, side, 3)
 
 
 def test_a_reduced_jpeg_shows_the_whole_image():
     original = cv2.GaussianBlur(made_image(1, 1200, 900), (0, 0), 5)
     image = image_from_compressed_msg(
-        compressed_message(cv2.imencode(".jpg", original, (cv2.IMWRITE_JPEG_QUALITY, 95))[1])
+        compressed_message(cv2.imencode(".jpg", original, (cv2.IMWRITE_JPEG_QUALITY, 95))[1]),
+        min_size=300,
     )
+    assert image.pixels.shape == (450, 600, 3)
     height, width = image.pixels.shape[:2]
     smaller = cv2.resize(original, (width, height), interpolation=cv2.INTER_AREA)
     assert np.abs(image.pixels.astype(int) - smaller).mean() < 3
@@ -183,7 +231,8 @@ def test_a_reduced_jpeg_shows_the_whole_image():
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])
 def test_files_without_loss_come_back_as_they_were(suffix):
     original = made_image(2, 1300, 700)
-    image = image_from_compressed_msg(compressed_message(cv2.imencode(suffix, original)[1]))
+    message = compressed_message(cv2.imencode(suffix, original)[1])
+    image = image_from_compressed_msg(message, min_size=300)
     np.testing.assert_array_equal(image.pixels, original)
     assert (image.width, image.height, image.order) == (1300, 700, "bgr")
 
@@ -204,7 +253,7 @@ def test_a_jpeg_is_taken_as_it_lies_in_the_sensor_whatever_its_exif_says(width, 
     exif[0x0112] = 6  # orientation: turn by 90 degrees to see it upright
     file = io.BytesIO()
     PillowImage.fromarray(upright[..., ::-1]).save(file, "JPEG", exif=exif, quality=95)
-    image = image_from_compressed_msg(compressed_message(file.getvalue()))
+    image = image_from_compressed_msg(compressed_message(file.getvalue()), min_size=300)
     assert (image.width, image.height) == (width, height)
     assert image.pixels.shape[1] > image.pixels.shape[0]
 
@@ -213,3 +262,8 @@ def test_a_jpeg_with_padding_behind_its_end_is_whole():
     _, data = cv2.imencode(".jpg", np.full((40, 60, 3), 90, np.uint8))
     message = CompressedImage(format="jpeg", data=data.tobytes() + bytes(1000))
     assert image_from_compressed_msg(message).pixels.shape == (40, 60, 3)
+
+
+def test_data_that_are_no_image_are_refused_with_their_size():
+    with pytest.raises(ImageError, match=r"cannot decode image data \(8 bytes\)"):
+        image_from_compressed_msg(compressed_message(b"no image"))

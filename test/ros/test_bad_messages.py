@@ -25,8 +25,8 @@ from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
 from ssd_ros.detector import network_input
-from ssd_ros.image import Image
-from ssd_ros.messages.images import ImageError, image_from_compressed_msg, image_from_msg
+from ssd_ros.image import Image, ImageError
+from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
 
 HUGE = 2**32 - 1
 ENCODINGS = """

@@ -93,8 +93,8 @@ def test_a_looping_source_goes_on_past_a_broken_file_until_it_is_interrupted(gra
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [
-        ({"source": "/no/such/folder"}, "'/no/such/folder'"),
-        ({"source": 9}, "'9'"),  # a webcam's number, an integer parameter
+        ({"source": "/no/such/folder"}, "cannot open source '/no/such/folder'"),
+        ({"source": 9}, "cannot open source '9'"),  # a webcam's number, an integer parameter
         ({"source": "{folder}", "rate": 0.0}, "rate"),
     ],
 )
