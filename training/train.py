@@ -16,8 +16,10 @@ from training.data import batches, samples, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
-from training.trainer import batch_norm, box_scales, ema, optimizer, options, pretrained, run_files
+from training.trainer import batch_norm, box_scales, options, pretrained, run_files
 from training.trainer.distributed import Processes
+from training.trainer.ema import create_ema
+from training.trainer.optimizer import create_optimizer
 from training.trainer.options import Options
 from training.trainer.trainer import NotFinite, Trainer
 
@@ -82,8 +84,8 @@ def create_trainer(run: Options, processes: Processes) -> Trainer:
     model = create_model(run, data)
     frozen = pretrained.freeze(model, pretrained.layers(run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
-    average = ema.create(model, run.ema)
-    return Trainer(run, processes, data, model, frozen, optimizer.make(model, run), average)
+    optimizer = create_optimizer(model, run)
+    return Trainer(run, processes, data, model, frozen, optimizer, create_ema(model, run.ema))
 
 
 def load_data(run: Options) -> TrainingData:

@@ -15,8 +15,8 @@ from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 from training import evaluate
 from training.data import samples, voc
-from training.evaluation import metrics, predictions
-from training.evaluation.matching import GroundTruth, Predictions
+from training.evaluation import gallery, metrics, predictions
+from training.evaluation.matching import GroundTruth, Predictions, match_detections
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,23 @@ def test_coco_s_precision_at_one_half_is_near_voc_s_all_point_one():
     coco = metrics.coco_metrics(detections, ground_truth, [(100, 100)] * 100, ["a", "b"])
     result = metrics.compute_metrics(detections, ground_truth, ["a", "b"])
     assert coco["map_50"] == pytest.approx(result["map"], abs=0.02)
+
+
+def test_the_report_counts_each_image_and_sorts_by_f1():
+    here, beside, far = (0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60)
+    boxes = np.array([here, (20, 20, 30, 30), here, here], float)
+    difficult = np.array([False, False, False, True])
+    ground_truth = GroundTruth(np.array([0, 0, 1, 2]), np.zeros(4, int), boxes, difficult)
+    boxes = np.array([beside, here, far, beside], float)
+    scores = np.array([0.9, 0.8, 0.7, 0.9])
+    detections = Predictions(np.array([0, 0, 0, 2]), np.zeros(4, int), boxes, scores)
+    matches = match_detections(detections, ground_truth, 1)
+    counts = gallery.count(detections, ground_truth, matches, 4)
+    assert counts.true_positives.tolist() == [1, 0, 0, 0]
+    assert counts.false_positives.tolist() == [2, 0, 0, 0]
+    assert counts.missed.tolist() == [1, 1, 0, 0]
+    assert counts.f1.tolist() == [0.4, 0, 1, 1]
+    assert counts.order.tolist() == [2, 3, 0, 1]
 
 
 def test_the_command_writes_its_metrics(root, tmp_path, capsys):

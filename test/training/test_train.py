@@ -23,7 +23,8 @@ from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights import reader
 from training import evaluate, report, train
-from training.trainer import batch_norm, ema, optimizer, options, pretrained, run_files
+from training.trainer import batch_norm, optimizer, options, pretrained, run_files
+from training.trainer.ema import create_ema, restore_ema
 
 pytestmark = pytest.mark.training
 HANGS = 300  # seconds until a process that does not end fails the test
@@ -307,6 +308,7 @@ def test_the_report_shows_the_run_and_needs_no_network(root, trained, tmp_path, 
     for image in images:
         data = np.frombuffer(base64.b64decode(image), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (90, 120, 3)
+    assert re.search(r"\d true positive, \d false positive, \d missed", text)
     assert all(word in text for word in ("disc", "square", "--data", "torchvision", "0.7"))
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
     assert report.main([str(tmp_path)]) == 1
@@ -419,7 +421,7 @@ def test_only_chosen_layers_are_taken_over():
 
 def test_the_average_forgets_the_start_and_follows_the_weights():
     layer = torch.nn.BatchNorm1d(2)
-    average = ema.create(layer, 0.99)
+    average = create_ema(layer, 0.99)
     with torch.no_grad():
         layer.weight.fill_(5)
     layer.num_batches_tracked += 3
@@ -429,7 +431,7 @@ def test_the_average_forgets_the_start_and_follows_the_weights():
         average.update_parameters(layer)
     assert average.module.weight.tolist() == pytest.approx([5, 5], rel=1e-2)
     assert average.module.num_batches_tracked == 3
-    none = ema.create(layer, 0.0)
+    none = create_ema(layer, 0.0)
     with torch.no_grad():
         layer.weight.fill_(7)
     none.update_parameters(layer)
@@ -439,7 +441,7 @@ def test_the_average_forgets_the_start_and_follows_the_weights():
 @pytest.mark.parametrize("old", [False, True])
 def test_an_average_continues_from_checkpoints_new_and_old(old):
     layer = torch.nn.BatchNorm1d(2)
-    average, resumed = ema.create(layer, 0.9), ema.create(layer, 0.9)
+    average, resumed = create_ema(layer, 0.9), create_ema(layer, 0.9)
     for value in (5, 6):
         layer.weight.data.fill_(value)
         average.update_parameters(layer)
@@ -447,7 +449,7 @@ def test_an_average_continues_from_checkpoints_new_and_old(old):
     if old:  # as checkpoints held it before AveragedModel
         tensors = {key: value.clone() for key, value in average.module.state_dict().items()}
         state = {"updates": 2, "tensors": tensors}
-    ema.restore(resumed, state)
+    restore_ema(resumed, state)
     layer.weight.data.fill_(7)
     average.update_parameters(layer)
     resumed.update_parameters(layer)
@@ -456,8 +458,8 @@ def test_an_average_continues_from_checkpoints_new_and_old(old):
 
 def test_the_paper_s_schedule_and_the_warm_up():
     paper = options.Options(data="d", out="o")
-    rates = [optimizer.rate(i, paper) for i in (0, 499, 79_999, 80_000, 99_999, 100_000)]
+    rates = [optimizer.lr_factor(i, paper) for i in (0, 499, 79_999, 80_000, 99_999, 100_000)]
     assert rates == pytest.approx([1 / 500, 1, 1, 0.1, 0.1, 0.01])
     short = options.Options(data="d", out="o", iterations=50, schedule="cosine")
-    assert [optimizer.rate(i, short) for i in (0, 5)] == pytest.approx([1 / 6, 1])
-    assert optimizer.rate(49, short) < 0.01
+    assert [optimizer.lr_factor(i, short) for i in (0, 5)] == pytest.approx([1 / 6, 1])
+    assert optimizer.lr_factor(49, short) < 0.01

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def create(model: nn.Module, decay: float) -> AveragedModel:
+def create_ema(model: nn.Module, decay: float) -> AveragedModel:
     """An average that follows a network, batch statistics included.
 
     Call `update_parameters(model)` after each step of the optimiser; `module` is the average.
@@ -42,11 +42,11 @@ def create(model: nn.Module, decay: float) -> AveragedModel:
     return ema
 
 
-def restore(ema: AveragedModel, state: Mapping[str, Any]) -> None:
+def restore_ema(ema: AveragedModel, state: Mapping[str, Any]) -> None:
     """Loads the average of a checkpoint.
 
     Args:
-        ema: as `create` makes it.
+        ema: as `create_ema` makes it.
         state: its `state_dict()`; or `updates` and `tensors`, as checkpoints held it before
             `AveragedModel` was used.
     """

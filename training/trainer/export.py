@@ -19,7 +19,7 @@ from training.trainer.progress import Progress
 
 
 def to_weights(
-    average: AveragedModel,
+    ema: AveragedModel,
     classes: tuple[str, ...],
     provenance: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
@@ -27,12 +27,12 @@ def to_weights(
     """The averaged network as weights on the CPU, with batch normalisation folded.
 
     Args:
-        average: of an SSD300, as `ema.create` makes it.
+        ema: average of an SSD300, see `create_ema`.
         classes: class names.
         provenance: where the weights come from; it becomes `Weights.training`.
         dtype: of the tensors.
     """
-    model = average.module
+    model = ema.module
     assert isinstance(model, SSD300)
     tensors = {
         key: tensor.detach().to("cpu", dtype)

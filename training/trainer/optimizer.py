@@ -13,7 +13,7 @@ from ssd_ros.model.ssd import SSD300
 from training.trainer.options import Options
 
 
-def make(model: SSD300, run: Options) -> torch.optim.Optimizer:
+def create_optimizer(model: SSD300, run: Options) -> torch.optim.Optimizer:
     """SGD or AdamW; no decay on vectors, and `base_lr` for the backbone (conv1 to conv5).
 
     Each parameter group has the key `factor`, the multiplier of its learning rate.
@@ -41,7 +41,7 @@ def make(model: SSD300, run: Options) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=run.lr)
 
 
-def rate(iteration: int, run: Options) -> float:
+def lr_factor(iteration: int, run: Options) -> float:
     """Multiplier of the learning rate at an iteration, 0 to 1: warm-up, then the schedule."""
     warmup = min(run.warmup, run.iterations // 8)
     if iteration < warmup:

@@ -23,9 +23,11 @@ from training.data import batches
 from training.data.samples import TrainingData
 from training.evaluation import predictions
 from training.evaluation.metrics import compute_metrics
-from training.trainer import ema, export, optimizer, options, run_files
+from training.trainer import export, options, run_files
 from training.trainer.distributed import Processes, Signals, gradients_exchanged
+from training.trainer.ema import restore_ema
 from training.trainer.loss import Targets, match, multibox_loss
+from training.trainer.optimizer import choose_dtype, lr_factor
 from training.trainer.options import Options
 from training.trainer.progress import LOG_EVERY, Progress
 
@@ -35,17 +37,16 @@ class NotFinite(RuntimeError):
 
 
 class Trainer:
-    """Trains a network; in each process of a run the same one.
+    """Trains a network, one Trainer in each process of the run.
 
     Args:
         run: options of the run.
         processes: this process and the others.
         data: images to train and to validate on.
         model: on the device, initialised.
-        frozen: layers of it that stay in evaluation mode.
-        sgd: optimiser of its parameters, as `optimizer.make` makes it.
-        average: of the network's weights, as `ema.create` makes it. It is what is validated and
-            saved.
+        frozen: its layers that stay in evaluation mode.
+        optimizer: of its parameters; each group has the key `factor` (see `create_optimizer`).
+        ema: average of its weights (see `create_ema`). The average is validated and saved.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class Trainer:
         data: TrainingData,
         model: SSD300,
         frozen: Sequence[nn.Module],
-        sgd: torch.optim.Optimizer,
-        average: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+        ema: AveragedModel,
     ) -> None:
         self.run, self.processes, self.data = run, processes, data
-        self.model, self.frozen, self.optimizer, self.average = model, frozen, sgd, average
+        self.model, self.frozen, self.optimizer, self.ema = model, frozen, optimizer, ema
         self.out, self.device = Path(run.out), processes.device
         self.network = processes.parallel(model)
-        self.dtype = optimizer.choose_dtype(run.precision, self.device)
+        self.dtype = choose_dtype(run.precision, self.device)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.device.type == "cuda" and self.dtype is torch.float16
         )
@@ -92,7 +93,7 @@ class Trainer:
         self.network.train()
         for module in self.frozen:
             module.eval()
-        rate = self.run.lr * optimizer.rate(self.progress.iteration, self.run)
+        rate = self.run.lr * lr_factor(self.progress.iteration, self.run)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         losses = torch.zeros(2, device=self.device)
@@ -107,7 +108,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.model)
+        self.ema.update_parameters(self.model)
         self.progress.iteration += 1
         return losses.tolist()
 
@@ -139,16 +140,8 @@ class Trainer:
             NotFinite: the loss is not finite.
             ValueError: an image cannot be read.
         """
-        run, progress, batch = self.run, self.progress, self.run.batch * self.processes.count
-        bar = tqdm(
-            total=run.iterations * batch,
-            initial=progress.iteration * batch,
-            unit="img",
-            desc=self.out.name,
-            disable=None if self.processes.is_main else True,
-            smoothing=0.05,
-        )
-        with Signals() as signals, bar:
+        run, progress = self.run, self.progress
+        with Signals() as signals, _progress_bar(run, progress, self.processes) as bar:
             while progress.iteration < run.iterations:
                 began = time.monotonic()
                 parts = [next(stream) for _ in range(run.accumulate)]
@@ -156,10 +149,10 @@ class Trainer:
                 progress.add(losses, time.monotonic() - began)
                 stopped = self.processes.any(signals.received > 0)
                 done = progress.iteration == run.iterations
-                bar.update(batch)
+                bar.update(run.batch * self.processes.count)
                 if progress.iteration % LOG_EVERY == 0 or done:
                     means = progress.take_mean_losses(self.processes)
-                    rate = run.lr * optimizer.rate(progress.iteration - 1, run)
+                    rate = run.lr * lr_factor(progress.iteration - 1, run)
                     metrics.add(
                         progress.iteration, **means, lr=rate, seconds=round(progress.seconds, 2)
                     )
@@ -180,7 +173,7 @@ class Trainer:
         """
         if not self.data.val_samples:
             return None
-        weights = export.to_weights(self.average, self.data.classes, {})
+        weights = export.to_weights(self.ema, self.data.classes, {})
         detector = Detector(weights, str(self.device), "fp32", predictions.THRESHOLDS)
         detections = predictions.detect(detector, self.data.val_samples)
         ground_truth = predictions.annotated(self.data.val_samples)
@@ -199,7 +192,7 @@ class Trainer:
                 tqdm.write(text, file=sys.stderr)
             note = export.provenance(self.run, progress, self.processes.count, result)
             dtype = PRECISIONS[self.run.store]
-            weights = export.to_weights(self.average, self.data.classes, note, dtype)
+            weights = export.to_weights(self.ema, self.data.classes, note, dtype)
             write(self.out / run_files.LAST, weights)
             if score > progress.best or not result:
                 progress.best = score
@@ -220,7 +213,7 @@ class Trainer:
                     "progress": asdict(self.progress),
                     "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
-                    "average": self.average.state_dict(),
+                    "average": self.ema.state_dict(),
                     "scaler": self.scaler.state_dict(),
                 },
             )
@@ -238,7 +231,7 @@ class Trainer:
         run_files.check_resumable(state, self.data.classes, self.processes.count)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        ema.restore(self.average, state["average"])
+        restore_ema(self.ema, state["average"])
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
 
@@ -251,4 +244,16 @@ def _describe(
         f"iteration {iteration}: the loss is not finite (classification {losses[0]:g}, "
         f"localisation {losses[1]:g}, gradient norm {norm:g}). Likely causes: learning rate too "
         f"high (--lr {lr:g}) or a corrupt image in this batch:\n  " + "\n  ".join(names)
+    )
+
+
+def _progress_bar(run: Options, progress: Progress, processes: Processes) -> tqdm[Any]:
+    batch = run.batch * processes.count
+    return tqdm(
+        total=run.iterations * batch,
+        initial=progress.iteration * batch,
+        unit="img",
+        desc=Path(run.out).name,
+        disable=None if processes.is_main else True,
+        smoothing=0.05,
     )
