@@ -254,6 +254,34 @@ def test_two_processes_follow_one_with_twice_the_batch(root, longer, tmp_path):
     np.testing.assert_allclose(*losses, rtol=5e-3)  # rounding grows from step to step
 
 
+# A validation that takes longer than the backend's timeout.
+LONG_VALIDATION = """
+import sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from training.trainer.distributed import Processes
+
+processes = Processes("cpu")
+dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
+if processes.is_main:
+    time.sleep(4)
+processes.wait()
+assert processes.sum(1, processes.rank) == [2, 1]
+assert processes.any(processes.rank == 1)
+assert not processes.any(False)
+processes.close()
+"""
+
+
+def test_processes_wait_longer_than_the_backend_s_timeout(tmp_path):
+    (tmp_path / "long_validation.py").write_text(LONG_VALIDATION)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    arguments = [*torchrun, "--nproc_per_node", "2", str(tmp_path / "long_validation.py")]
+    process = start(arguments, PYTHONPATH=os.pathsep.join(sys.path))
+    _, errors = process.communicate(timeout=HANGS)
+    assert process.returncode == 0, errors
+
+
 # --- what a run writes -------------------------------------------------------------------------
 
 
