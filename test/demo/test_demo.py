@@ -13,7 +13,7 @@ pytest.importorskip("skimage", reason="needs requirements-training.txt")
 
 from demo import __main__ as demo
 from demo import camera as demo_camera
-from demo.__main__ import LabelledBox, count_matches
+from demo.accuracy import LabelledBox, count_matches
 
 HANGS = 300  # seconds until a demo that hangs fails the test
 pytestmark = pytest.mark.training

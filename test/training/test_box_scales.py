@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default boxes that suit a data set's objects are found."""
+"""The default boxes that suit a dataset's objects are found."""
 
 from pathlib import Path
 

@@ -121,7 +121,7 @@ def test_columns_that_do_not_fit_are_refused_by_name():
 
 
 def random_set(rng, images, per_image, classes, detections):
-    """A data set, and detections of which about half lie near an object."""
+    """A dataset, and detections of which about half lie near an object."""
     count = images * per_image
     corner, size = rng.uniform(0, 80, (count, 2)), rng.uniform(5, 40, (count, 2))
     boxes = np.concatenate((corner, corner + size), axis=1)
