@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data set of the demo's weights: `python -m demo.dataset OUT`."""
+"""The dataset of the demo's weights: `python -m demo.dataset OUT`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.composition.compose import CutOut
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argument_parser(
         "python -m demo.dataset",
-        "Composes the demo's data set: five objects, cut out of photographs.",
+        "Composes the demo's dataset: five objects, cut out of photographs.",
     )
     options = parser.parse_args(arguments)
     try:

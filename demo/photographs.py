@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's cut-outs and backgrounds, out of the photographs inside scikit-image's wheel.
+"""The demo's cut-outs and backgrounds, from the photographs inside scikit-image's wheel.
 
-The outlines are data, drawn by hand on the photographs; GrabCut decides about the few pixels next
-to them. Nothing is downloaded: `skimage.data` is read as files of the installed package.
+The outlines were drawn by hand; GrabCut refines the few pixels next to
+them. Nothing is downloaded: `skimage.data` is read from the installed
+package.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ OUTLINES = (
     ),
 )
 
-# Photographs, and the parts (x1 y1 x2 y2 in pixels) of some in which none of the objects is seen.
+# Photographs, and the parts (x1 y1 x2 y2 in pixels) of some without any of the objects.
 BACKGROUNDS: tuple[tuple[str, tuple[int, int, int, int] | None], ...] = (
     ("brick.png", None),
     ("clock_motion.png", None),
@@ -157,7 +158,7 @@ def object_mask(photograph: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """uint8 (H, W), 255 on the object: the polygon, its edge moved to where the colours change."""
     inside = cv2.fillPoly(np.zeros(photograph.shape[:2], np.uint8), [polygon], 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND + 1,) * 2)
-    # Beyond the image's border the object goes on: there it is not eroded.
+    # An object cut by the image's border is not eroded there.
     sure = cv2.erode(inside, kernel, borderType=cv2.BORDER_REPLICATE)
     near = cv2.dilate(inside, kernel)
     mask = np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -165,9 +166,9 @@ def object_mask(photograph: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(photograph, mask, None, *models, 3, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, kernel[3:6, 3:6])
-    return _largest_part(found) * 255
+    object_pixels = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    object_pixels = cv2.morphologyEx(object_pixels, cv2.MORPH_OPEN, kernel[3:6, 3:6])
+    return _largest_part(object_pixels) * 255
 
 
 def _largest_part(mask: np.ndarray) -> np.ndarray:

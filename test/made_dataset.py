@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small VOC-format data sets made by code."""
+"""Small VOC-format datasets made by code."""
 
 from pathlib import Path
 

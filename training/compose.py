@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Composes a VOC-format data set of cut-outs on backgrounds: python -m training.compose --help."""
+"""Composes a VOC-format dataset of cut-outs on backgrounds: python -m training.compose --help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ssd_ros.io import image_files
 from training.composition.compose import CutOut, Placed, compose
 
 SETS = ("trainval", "test")
-DIFFICULT_BELOW = 0.3  # share of an object that is seen
+DIFFICULT_BELOW = 0.3  # visible share of an object
 
 
 def read_cutouts(folder: Path) -> list[CutOut]:
@@ -36,7 +36,7 @@ def read_cutouts(folder: Path) -> list[CutOut]:
     """
     files = sorted(folder.glob("*/*.png")) or sorted(folder.glob("*.png"))
     if not files:
-        raise ValueError(f"folder '{folder}' holds no PNG files, neither itself nor in subfolders")
+        raise ValueError(f"folder '{folder}' contains no PNG files, nor do its subfolders")
     return [CutOut(_class_of(file, folder), _read_with_alpha(file)) for file in files]
 
 
@@ -67,7 +67,7 @@ def write_set(
     size: tuple[int, int],
     workers: int = 0,
 ) -> None:
-    """Composes one image set. Its images depend on the seed, the set's name and their number."""
+    """Composes one image set. An image depends only on the seed, the set's name and its number."""
     make = partial(
         _write_image,
         out=out,
@@ -87,7 +87,7 @@ def write_set(
             ids = list(progress(pool.map(make, range(count), chunksize=16)))
     else:
         ids = list(progress(map(make, range(count))))
-    # Last, so that a set that was cut short is not taken for a whole one.
+    # Last, so that an interrupted set is not mistaken for a complete one.
     text = "".join(f"{image_id}\n" for image_id in ids)
     atomic.write(out / "ImageSets" / "Main" / f"{name}.txt", text.encode())
 
@@ -111,7 +111,7 @@ def _write_image(
 
 
 def annotation(image_id: str, size: tuple[int, int], objects: Sequence[Placed]) -> bytes:
-    """A PASCAL VOC annotation; its pixels count from 1 and both corners are inside the box."""
+    """A PASCAL VOC annotation; pixels count from 1 and both corners belong to the box."""
     root = ElementTree.Element("annotation")
     _add(root, "filename", f"{image_id}.jpg")
     node = ElementTree.SubElement(root, "size")
@@ -144,22 +144,28 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """The options of every composed data set."""
+    """The options of every command that composes a dataset."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     add = parser.add_argument
-    add("out", type=Path, help="folder to write the data set to")
-    add("--images", type=int, default=4000, help="for training (trainval); default: %(default)s")
-    add("--held-out", type=int, default=500, help="for evaluation (test); default: %(default)s")
-    add("--size", type=_size, default=(400, 300), metavar="WxH", help="in pixels; default: 400x300")
+    add("out", type=Path, help="output folder of the dataset")
+    add("--images", type=int, default=4000, help="training images (trainval); default: %(default)s")
+    add("--held-out", type=int, default=500, help="test images; default: %(default)s")
+    add(
+        "--size",
+        type=_size,
+        default=(400, 300),
+        metavar="WxH",
+        help="image size in pixels; default: 400x300",
+    )
     add("--seed", type=int, default=0, help="random seed; default: %(default)s")
-    add("--workers", type=int, default=2, help="processes; default: %(default)s")
+    add("--workers", type=int, default=2, help="number of processes; default: %(default)s")
     return parser
 
 
 def write_dataset(
     options: argparse.Namespace, cutouts: Sequence[CutOut], backgrounds: Sequence[np.ndarray]
 ) -> None:
-    """Composes both image sets as `argument_parser`'s options say, and reports it."""
+    """Composes both image sets by the options of `argument_parser`, and prints a summary."""
     for name, count in zip(SETS, (options.images, options.held_out), strict=True):
         write_set(
             options.out,
@@ -178,7 +184,7 @@ def write_dataset(
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argument_parser(
         "python -m training.compose",
-        "Composes a VOC-format data set: your objects, cut out, on your backgrounds.",
+        "Composes a VOC-format dataset: your objects, cut out, on your backgrounds.",
     )
     parser.add_argument(
         "--cutouts",
@@ -189,7 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "subfolder of its name",
     )
     parser.add_argument(
-        "--backgrounds", type=Path, required=True, metavar="DIR", help="images without them"
+        "--backgrounds",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="images without these objects",
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks and downloads PASCAL VOC data sets.
+"""Checks and downloads PASCAL VOC datasets.
 
 python -m training.voc check DIR        report every defect by file and object
 python -m training.voc download DIR     fetch PASCAL VOC 2007 or 2012
@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="report every defect by file and object")
     check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
-    check.add_argument("--classes", nargs="+", metavar="NAME", help="the only ones expected")
+    check.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="expected class names; others are defects"
+    )
     fetch = commands.add_parser("download", help="fetch PASCAL VOC")
     fetch.add_argument("root", type=Path, help="folder for VOCdevkit/")
     fetch.add_argument("--year", default="2007", choices=("2007", "2012"))

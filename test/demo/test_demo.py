@@ -12,7 +12,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 pytest.importorskip("skimage", reason="needs requirements-training.txt")
 
 from demo import __main__ as demo
-from demo.__main__ import Found, agreement
+from demo import camera as demo_camera
+from demo.accuracy import LabelledBox, count_matches
 
 HANGS = 300  # seconds until a demo that hangs fails the test
 pytestmark = pytest.mark.training
@@ -26,7 +27,7 @@ def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_demo_leaves_annotated_images_and_ends_with_precision_and_recall(tmp_path):
     camera, out = tmp_path / "camera", tmp_path / "out"
-    assert camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
+    assert demo_camera.main([str(camera), "--scenes", "2", "--frames", "3"]) == 0
     result = run_demo(
         "--images", camera / "frames", "--truth", camera / "truth.json", "--out", out,
         "--rate", 2, "--timeout", HANGS,
@@ -37,7 +38,7 @@ def test_the_demo_leaves_annotated_images_and_ends_with_precision_and_recall(tmp
     ).groups()
     assert float(precision) > 0.7
     assert float(recall) > 0.5
-    assert int(frames) >= 1  # a slow machine skips some
+    assert int(frames) >= 1  # a slow machine drops some
     drawn = re.search(r"(\d+) annotated images in", result.stdout.splitlines()[-1])
     assert int(drawn[1]) == len(list(out.glob("frame_*.jpg"))) >= 1
 
@@ -46,19 +47,25 @@ CUP, CUP_BESIDE, FAR = (0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60)
 
 
 @pytest.mark.parametrize(
-    ("found", "there", "counts"),
+    ("detections", "ground_truth", "counts"),
     [
-        ([Found("cup", CUP_BESIDE)], [Found("cup", CUP)], (1, 1, 1)),
-        ([Found("cup", CUP), Found("cup", CUP_BESIDE)], [Found("cup", CUP)], (1, 2, 1)),
-        ([Found("cat", CUP)], [Found("cup", CUP)], (0, 1, 1)),
-        ([Found("cup", FAR)], [Found("cup", CUP)], (0, 1, 1)),
-        ([Found("cup", CUP)], [Found("cup", CUP, difficult=True)], (0, 0, 0)),
-        ([], [Found("cup", CUP), Found("cat", FAR)], (0, 0, 2)),
-        ([Found("cup", CUP)], [], (0, 1, 0)),
+        ([LabelledBox("cup", CUP_BESIDE)], [LabelledBox("cup", CUP)], (1, 1, 1)),
+        (
+            [LabelledBox("cup", CUP), LabelledBox("cup", CUP_BESIDE)],
+            [LabelledBox("cup", CUP)],
+            (1, 2, 1),
+        ),
+        ([LabelledBox("cat", CUP)], [LabelledBox("cup", CUP)], (0, 1, 1)),
+        ([LabelledBox("cup", FAR)], [LabelledBox("cup", CUP)], (0, 1, 1)),
+        ([LabelledBox("cup", CUP)], [LabelledBox("cup", CUP, difficult=True)], (0, 0, 0)),
+        ([], [LabelledBox("cup", CUP), LabelledBox("cat", FAR)], (0, 0, 2)),
+        ([LabelledBox("cup", CUP)], [], (0, 1, 0)),
     ],
 )
-def test_a_detection_agrees_with_one_object_of_its_class_that_it_overlaps(found, there, counts):
-    assert agreement(found, there) == counts
+def test_a_detection_agrees_with_one_object_of_its_class_that_it_overlaps(
+    detections, ground_truth, counts
+):
+    assert count_matches([(detections, ground_truth)]) == counts
 
 
 def test_a_demo_without_detections_fails_and_shows_why(weights, image_folder, tmp_path):

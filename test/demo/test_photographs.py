@@ -16,10 +16,10 @@ from ssd_ros.io import image_files
 
 
 def test_the_demo_s_cutouts_are_whole_objects():
-    found = dict(photographs.cutouts())
-    assert set(found) == {"cat", "cup", "motorbike", "person", "rocket"}
+    cutouts = dict(photographs.cutouts())
+    assert set(cutouts) == {"cat", "cup", "motorbike", "person", "rocket"}
     for outline in photographs.OUTLINES:
-        alpha = found[outline.name][..., 3] > 127
+        alpha = cutouts[outline.name][..., 3] > 127
         drawn = cv2.contourArea(outline.polygon)
         assert 0.85 < alpha.sum() / drawn < 1.15, outline.name
         sides = np.ptp(outline.polygon, axis=0)
@@ -31,10 +31,10 @@ def test_the_demo_s_weights_find_each_object_in_the_photograph_that_it_was_cut_o
     detector = Detector("demo", "cpu")
     for outline in photographs.OUTLINES:
         photograph = image_files.read(photographs.folder() / outline.photograph)
-        found = detector([Image(photograph)])[0]
-        same = found.labels == detector.classes.index(outline.name)
-        there = np.concatenate((outline.polygon.min(axis=0), outline.polygon.max(axis=0)))
+        detections = detector([Image(photograph)])[0]
+        same = detections.labels == detector.classes.index(outline.name)
+        box = np.concatenate((outline.polygon.min(axis=0), outline.polygon.max(axis=0)))
         overlaps = box_iou(
-            torch.from_numpy(found.boxes[same]), torch.from_numpy(there[None].astype(np.float32))
+            torch.from_numpy(detections.boxes[same]), torch.from_numpy(box[None].astype(np.float32))
         )
         assert (overlaps > 0.5).any(), outline.name

@@ -14,16 +14,16 @@ from ros_graph import Graph, PlayedCamera, boxes_in, names_in, scores_in
 from demo import dataset
 from ssd_ros.detector import Detector
 from ssd_ros.io import image_files
-from training import evaluate
-from training.data import batches, voc
-from training.evaluation import voc_ap
+from training.data import samples, voc
+from training.evaluation import metrics, predictions
+from training.evaluation.matching import Predictions
 
 
 def published(
-    graph: Graph, weights: str, examples: Sequence[batches.Example], classes: Sequence[str]
-) -> voc_ap.Predictions:
+    graph: Graph, weights: str, examples: Sequence[samples.Sample], classes: Sequence[str]
+) -> Predictions:
     """What a running node answers to the images of a data set; image i is examples[i]."""
-    limits = evaluate.THRESHOLDS
+    limits = predictions.THRESHOLDS
     graph.start_detector(
         {
             "weights": weights,
@@ -37,12 +37,12 @@ def published(
     camera = PlayedCamera(graph)
     image_index, label, boxes, scores = [], [], [], []
     for i, example in enumerate(examples):
-        answer = camera.detect(image_files.read(example.item.image))
+        answer = camera.detect(image_files.read(example.record.image))
         label += [classes.index(name) for name in names_in(answer)]
         image_index += [i] * len(answer.detections)
         boxes.append(boxes_in(answer))
         scores += scores_in(answer)
-    return voc_ap.Predictions(
+    return Predictions(
         np.array(image_index, int), np.array(label, int), np.concatenate(boxes), np.array(scores)
     )
 
@@ -51,12 +51,14 @@ def map_of_both(
     graph: Graph, weights: str, root: Path, image_sets: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Figures of `training.evaluate` and of the running node."""
-    detector = Detector(weights, "cpu", "fp32", evaluate.THRESHOLDS)
-    examples, classes = batches.load(voc.find_items(root, image_sets), detector.classes)
-    there = evaluate.objects(examples)
-    found = evaluate.detect(detector, examples, batch=1)  # as the node
+    detector = Detector(weights, "cpu", "fp32", predictions.THRESHOLDS)
+    examples, classes = samples.load(voc.find_images(root, image_sets), detector.classes)
+    there = predictions.annotated(examples)
+    found = predictions.detect(detector, examples, batch=1)  # as the node
     heard = published(graph, weights, examples, classes)
-    return evaluate.figures(found, there, classes), evaluate.figures(heard, there, classes)
+    return metrics.compute_metrics(found, there, classes), metrics.compute_metrics(
+        heard, there, classes
+    )
 
 
 def test_evaluation_and_the_running_node_agree(graph, tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training examples: what the network sees, and where the boxes go."""
+"""Training samples: what the network sees, and where the boxes go."""
 
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from made_dataset import COLOURS, make_set
 from ssd_ros.detector import network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from training.data import batches, voc
+from training.data import batches, samples, voc
 from training.data.augment import Augment
+from training.data.dataset import DetectionDataset
 
 FILL = (123, 117, 104)
 
@@ -33,25 +34,25 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def examples(root):
-    return batches.load(voc.find_items(root, "trainval"))[0]
+def trainval(root):
+    return samples.load(voc.find_images(root, "trainval"))[0]
 
 
-def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(examples):
-    draws = batches.Draws(examples, Augment("none", FILL), seed=0)
-    for draw in range(4):
-        pixels, _, _, name = draws[draw]
+def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(trainval):
+    dataset = DetectionDataset(trainval, Augment("none", FILL), seed=0)
+    for number in range(4):
+        pixels, _, _, name = dataset[number]
         expected = network_input([Image(image_files.read(Path(name)))])[0]
         assert np.array_equal(pixels.numpy(), expected)
 
 
 @pytest.mark.parametrize("kind", ["none", "light", "ssd"])
-def test_boxes_follow_their_objects(examples, kind):
+def test_boxes_follow_their_objects(trainval, kind):
     """The middle of each box has the colour of its class, whatever was done to the image."""
-    draws = batches.Draws(examples, Augment(kind, FILL), seed=1)
+    dataset = DetectionDataset(trainval, Augment(kind, FILL), seed=1)
     checked = 0
-    for draw in range(30):
-        pixels, boxes, labels, _ = draws[draw]
+    for number in range(30):
+        pixels, boxes, labels, _ = dataset[number]
         assert pixels.shape == (300, 300, 3)
         assert pixels.dtype == torch.uint8
         assert boxes.min() >= 0
@@ -60,18 +61,18 @@ def test_boxes_follow_their_objects(examples, kind):
         for box, label in zip(boxes, labels, strict=True):
             x, y = ((box[:2] + box[2:]) / 2 * 300).long().tolist()
             red, _, blue = pixels[y, x].int().tolist()
-            wanted_red = list(COLOURS)[label] == "disc"  # drawn as BGR
-            assert (red > blue) == wanted_red
+            is_disc = list(COLOURS)[label] == "disc"  # drawn as BGR
+            assert (red > blue) == is_disc
             checked += 1
     assert checked >= 30
 
 
-def test_the_paper_s_augmentation_varies_the_size_of_objects(examples):
-    draws = batches.Draws(examples, Augment("ssd", FILL), seed=1)
+def test_the_paper_s_augmentation_varies_the_size_of_objects(trainval):
+    dataset = DetectionDataset(trainval, Augment("ssd", FILL), seed=1)
     areas = torch.cat(
-        [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(draws.__getitem__, range(30))]
+        [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(dataset.__getitem__, range(30))]
     )
-    plain = batches.Draws(examples, Augment("none", FILL), seed=1)
+    plain = DetectionDataset(trainval, Augment("none", FILL), seed=1)
     fixed = torch.cat(
         [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(plain.__getitem__, range(30))]
     )
@@ -79,7 +80,7 @@ def test_the_paper_s_augmentation_varies_the_size_of_objects(examples):
     assert areas.max() > fixed.max() * 1.5
 
 
-def test_a_image_without_objects_passes_through_every_augmentation():
+def test_an_image_without_objects_passes_through_every_augmentation():
     image = np.full((60, 80, 3), 200, np.uint8)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     for seed in range(20):
@@ -90,7 +91,7 @@ def test_a_image_without_objects_passes_through_every_augmentation():
         assert labels.shape == (0,)
 
 
-def test_defective_boxes_are_left_out_and_counted(root, tmp_path):
+def test_degenerate_boxes_are_ignored_and_counted(root, tmp_path):
     bad = make_set(tmp_path / "bad", images=2)
     path = bad / "Annotations" / "0000.xml"
     text = path.read_text()
@@ -102,16 +103,16 @@ def test_defective_boxes_are_left_out_and_counted(root, tmp_path):
         .replace("<xmax>", "<xmax>0", 1)
         .replace("<xmin>", "<xmin>999", 1)
     )
-    examples, _ = batches.load(voc.find_items(bad, "trainval"))
-    assert len(examples[0].labels) == 3
-    assert batches.dropped_boxes(examples) == {str(path): 1}
-    _, boxes, labels, _ = batches.Draws(examples, Augment("none", FILL), 0)[0]
+    trainval, _ = samples.load(voc.find_images(bad, "trainval"))
+    assert len(trainval[0].labels) == 3
+    assert samples.degenerate_boxes(trainval) == {str(path): 1}
+    _, boxes, labels, _ = DetectionDataset(trainval, Augment("none", FILL), 0)[0]
     assert len(boxes) == len(labels) == 2
 
 
 def test_an_unknown_class_is_refused_with_its_file(root):
     with pytest.raises(voc.VOCError, match=r"\.xml' has the class 'square', expected one of disc"):
-        batches.load(voc.find_items(root, "trainval"), ["disc"])
+        samples.load(voc.find_images(root, "trainval"), ["disc"])
 
 
 def test_a_set_without_a_single_object_is_refused(tmp_path):
@@ -119,7 +120,7 @@ def test_a_set_without_a_single_object_is_refused(tmp_path):
     for path in (bare / "Annotations").iterdir():
         path.write_text("<annotation/>")
     with pytest.raises(voc.VOCError, match="none of the 1 images has an object"):
-        batches.load(voc.find_items(bare, "trainval"))
+        samples.load(voc.find_images(bare, "trainval"))
 
 
 # --- order and chance --------------------------------------------------------------------------
@@ -129,37 +130,37 @@ def flat(batch):
     return [batch.images, batch.boxes, batch.labels]
 
 
-def run(examples, first, last, batch, **options):
-    draws = batches.Draws(examples, Augment("ssd", FILL), seed=3)
-    return list(batches.loader(draws, first, last, batch, **options))
+def run(trainval, first, last, batch, **options):
+    dataset = DetectionDataset(trainval, Augment("ssd", FILL), seed=3)
+    return list(batches.loader(dataset, first, last, batch, **options))
 
 
-def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(examples):
-    draws = batches.Draws(examples, Augment("none", FILL), seed=0)
-    epochs = [[draws[e * 4 + i][3] for i in range(4)] for e in range(6)]
+def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(trainval):
+    dataset = DetectionDataset(trainval, Augment("none", FILL), seed=0)
+    epochs = [[dataset[e * 4 + i][3] for i in range(4)] for e in range(6)]
     assert all(len(set(epoch)) == 4 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-def test_a_draw_is_the_same_for_any_workers_processes_and_restarts(examples):
-    whole = run(examples, 0, 3, 4)
+def test_a_sample_is_the_same_for_any_workers_processes_and_restarts(trainval):
+    whole = run(trainval, 0, 3, 4)
     for others in (
-        run(examples, 0, 3, 4, workers=2),
-        run(examples, 0, 1, 4) + run(examples, 1, 3, 4),
+        run(trainval, 0, 3, 4, workers=2),
+        run(trainval, 0, 1, 4) + run(trainval, 1, 3, 4),
     ):
         for a, b in zip(whole, others, strict=True):
             assert a.names == b.names
             assert all(torch.equal(x, y) for x, y in zip(flat(a), flat(b), strict=True))
-    ranks = [run(examples, 0, 3, 2, rank=rank, processes=2) for rank in range(2)]
+    ranks = [run(trainval, 0, 3, 2, rank=rank, processes=2) for rank in range(2)]
     for i, batch in enumerate(whole):
         assert torch.equal(batch.images, torch.cat([ranks[0][i].images, ranks[1][i].images]))
 
 
-def test_drawing_does_not_touch_the_global_generator(examples):
-    draws = batches.Draws(examples, Augment("ssd", FILL), seed=3)
+def test_drawing_does_not_touch_the_global_generator(trainval):
+    dataset = DetectionDataset(trainval, Augment("ssd", FILL), seed=3)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    draws[0]
+    dataset[0]
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -177,6 +178,6 @@ def test_collate_pads_images_with_fewer_objects():
     assert batch.names == ("a", "b")
 
 
-def test_opencv_reads_images_as_the_detector_does(examples):
-    pixels = image_files.read(examples[0].item.image)
-    assert np.array_equal(pixels, cv2.imread(str(examples[0].item.image)))
+def test_opencv_reads_images_as_the_detector_does(trainval):
+    pixels = image_files.read(trainval[0].record.image)
+    assert np.array_equal(pixels, cv2.imread(str(trainval[0].record.image)))

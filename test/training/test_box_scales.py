@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default boxes that suit a data set's objects are found."""
+"""The default boxes that suit a dataset's objects are found."""
 
 from pathlib import Path
 
@@ -7,29 +7,29 @@ import numpy as np
 import pytest
 
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
-from training.data.batches import Example
-from training.data.voc import Item
+from training.data.samples import Sample
+from training.data.voc import ImageRecord
 from training.trainer.box_scales import coverage, with_scales
 
 
 def squares(side, count=20, size=(300, 300)):
     """Images of one square each, somewhere."""
     rng = np.random.default_rng(0)
-    item = Item("", Path(), Path())
+    record = ImageRecord("", Path(), Path())
     for corner in rng.uniform(0, 300 - side, (count, 2)):
         box = np.concatenate((corner, corner + side))[None].astype(np.float32)
-        yield Example(item, np.zeros(1, int), box, np.zeros(1, bool), size)
+        yield Sample(record, np.zeros(1, int), box, np.zeros(1, bool), size)
 
 
 @pytest.mark.parametrize(
     ("side", "scales"), [(20, TORCHVISION.scales), (30, PAPER_VOC.scales), (60, PAPER_VOC.scales)]
 )
 def test_the_scales_that_fit_the_objects_are_taken(side, scales):
-    examples = list(squares(side))
-    config = with_scales(PAPER_VOC, "auto", examples)
+    samples = list(squares(side))
+    config = with_scales(PAPER_VOC, "auto", samples)
     assert config.scales == scales
     assert config.mean == PAPER_VOC.mean
-    assert coverage(config, examples) > 0.5
+    assert coverage(config, samples) > 0.5
 
 
 def test_scales_can_be_chosen():

@@ -9,7 +9,7 @@ import pytest
 
 from training.compose import main
 from training.composition.compose import CutOut, compose
-from training.data import batches, voc
+from training.data import samples, voc
 from training.data.voc_check import check
 
 SIZE = (200, 150)
@@ -88,8 +88,8 @@ def test_a_user_s_cutouts_become_a_sound_voc_data_set(own):
     report = check(own / "set", ["red mug", "bolt"])
     assert report.images == 9
     assert report.defects == []
-    examples, classes = batches.load(voc.find_items(own / "set", "trainval"))
-    assert len(examples) == 6
+    trainval, classes = samples.load(voc.find_images(own / "set", "trainval"))
+    assert len(trainval) == 6
     assert classes == ("bolt", "red mug")
 
 

@@ -44,7 +44,7 @@ class Encoder:
         return encode(boxes, box_convert(anchors, "xyxy", "cxcywh"))
 
 
-def torchvision_loss(scores, offsets, boxes, labels):
+def torchvision_loss(logits, offsets, boxes, labels):
     """torchvision's own matcher and loss, without the network around them."""
     ssd = SSD.__new__(SSD)
     torch.nn.Module.__init__(ssd)
@@ -54,7 +54,7 @@ def torchvision_loss(scores, offsets, boxes, labels):
         real = label >= 0
         targets.append({"boxes": box[real], "labels": label[real] + 1})
         matched.append(SSDMatcher(0.5)(box_iou(box[real], CORNERS)))
-    outputs = {"bbox_regression": offsets, "cls_logits": scores}
+    outputs = {"bbox_regression": offsets, "cls_logits": logits}
     return ssd.compute_loss(targets, outputs, [CORNERS] * len(boxes), matched)
 
 
@@ -63,16 +63,16 @@ def test_loss_and_gradients_equal_torchvision_s(seed):
     boxes, labels = random_targets(seed, [5, 1, 12, 3])
     ours = [t.requires_grad_() for t in random_outputs(seed, 4)]
     theirs = [t.requires_grad_() for t in random_outputs(seed, 4)]
-    found = match(boxes, labels, DEFAULTS)
-    classification, location = multibox_loss(*ours, found, DEFAULTS)
+    targets = match(boxes, labels, DEFAULTS)
+    classification, location = multibox_loss(*ours, targets, DEFAULTS)
     expected = torchvision_loss(*theirs, boxes, labels)
     torch.testing.assert_close(
-        classification / found.positives, expected["classification"], rtol=1e-5, atol=1e-5
+        classification / targets.positives, expected["classification"], rtol=1e-5, atol=1e-5
     )
     torch.testing.assert_close(
-        location / found.positives, expected["bbox_regression"], rtol=1e-5, atol=1e-5
+        location / targets.positives, expected["bbox_regression"], rtol=1e-5, atol=1e-5
     )
-    ((classification + location) / found.positives).backward()
+    ((classification + location) / targets.positives).backward()
     sum(expected.values()).backward()
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our.grad, their.grad, rtol=1e-5, atol=1e-7)
@@ -80,20 +80,20 @@ def test_loss_and_gradients_equal_torchvision_s(seed):
 
 def test_every_object_gets_its_best_default_box_even_below_the_threshold():
     thin = torch.tensor([[[0.1, 0.5, 0.9, 0.503]]])
-    found = match(thin, torch.tensor([[2]]), DEFAULTS)
-    assert found.positives == 1
-    (default,) = found.classes[0].nonzero()
+    targets = match(thin, torch.tensor([[2]]), DEFAULTS)
+    assert targets.positives == 1
+    (default,) = targets.classes[0].nonzero()
     assert default == box_iou(thin[0], CORNERS).argmax()
-    assert found.classes[0, default] == 3
+    assert targets.classes[0, default] == 3
 
 
 def test_default_boxes_over_the_threshold_get_the_object_they_overlap_most():
     boxes = CORNERS[[4000, 4000 + 6 * 3]][None]  # two boxes, three cells of 16 pixels apart
     overlaps = box_iou(boxes[0], CORNERS)
-    found = match(boxes, torch.tensor([[0, 1]]), DEFAULTS)
+    targets = match(boxes, torch.tensor([[0, 1]]), DEFAULTS)
     expected = (overlaps.argmax(dim=0) + 1).where(overlaps.max(dim=0).values >= 0.5, 0)
-    assert torch.equal(found.classes[0], expected)
-    assert found.positives > 2
+    assert torch.equal(targets.classes[0], expected)
+    assert targets.positives > 2
 
 
 def test_padding_changes_nothing():
@@ -110,13 +110,13 @@ def test_padding_changes_nothing():
 
 def test_three_hardest_negatives_of_each_image_count_for_each_match():
     boxes, labels = random_targets(5, [1, 4])
-    found = match(boxes, labels, DEFAULTS)
-    scores, offsets = (t.requires_grad_() for t in random_outputs(5, 2))
-    multibox_loss(scores, offsets, found, DEFAULTS)[0].backward()
-    background_entropy = -scores.detach().log_softmax(dim=-1)[..., 0]
+    targets = match(boxes, labels, DEFAULTS)
+    logits, offsets = (t.requires_grad_() for t in random_outputs(5, 2))
+    multibox_loss(logits, offsets, targets, DEFAULTS)[0].backward()
+    background_entropy = -logits.detach().log_softmax(dim=-1)[..., 0]
     for image in range(2):
-        positive = found.classes[image] > 0
-        taken = (scores.grad[image] != 0).any(dim=1) & ~positive
+        positive = targets.classes[image] > 0
+        taken = (logits.grad[image] != 0).any(dim=1) & ~positive
         assert taken.sum() == 3 * positive.sum()
         left = ~taken & ~positive
         assert background_entropy[image][taken].min() >= background_entropy[image][left].max()
@@ -124,37 +124,37 @@ def test_three_hardest_negatives_of_each_image_count_for_each_match():
 
 @pytest.mark.parametrize("most", [0, 3])
 def test_images_without_objects_teach_the_background_alone(most):
-    found = match(torch.zeros(2, most, 4), torch.full((2, most), -1), DEFAULTS)
-    scores, offsets = (t.requires_grad_() for t in random_outputs(1, 2))
-    classification, location = multibox_loss(scores, offsets, found, DEFAULTS)
+    targets = match(torch.zeros(2, most, 4), torch.full((2, most), -1), DEFAULTS)
+    logits, offsets = (t.requires_grad_() for t in random_outputs(1, 2))
+    classification, location = multibox_loss(logits, offsets, targets, DEFAULTS)
     (classification + location).backward()
-    assert found.positives == 0
+    assert targets.positives == 0
     assert location == 0
     assert offsets.grad.count_nonzero() == 0
-    assert ((scores.grad != 0).any(dim=-1).sum(dim=1) == 3).all()
-    assert (scores.grad[..., 0] <= 0).all()
+    assert ((logits.grad != 0).any(dim=-1).sum(dim=1) == 3).all()
+    assert (logits.grad[..., 0] <= 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_values_and_gradients_stay_finite_in_half_precision(dtype):
     boxes, labels = random_targets(9, [3, 0, 6])
     boxes[0, 0, 2:] = boxes[0, 0, :2] + 1e-4  # a box of a thirtieth of a pixel
-    found = match(boxes, labels, DEFAULTS)
-    scores, offsets = random_outputs(9, 3)
-    scores, offsets = (t.to(dtype).requires_grad_() for t in (scores * 1e4, offsets * 1e4))
+    targets = match(boxes, labels, DEFAULTS)
+    logits, offsets = random_outputs(9, 3)
+    logits, offsets = (t.to(dtype).requires_grad_() for t in (logits * 1e4, offsets * 1e4))
     with torch.autocast("cpu", dtype=dtype):
-        classification, location = multibox_loss(scores, offsets, found, DEFAULTS)
+        classification, location = multibox_loss(logits, offsets, targets, DEFAULTS)
     assert classification.dtype == location.dtype == torch.float32
-    ((classification + location) / found.positives).backward()
-    for tensor in (classification, location, scores.grad, offsets.grad):
+    ((classification + location) / targets.positives).backward()
+    for tensor in (classification, location, logits.grad, offsets.grad):
         assert tensor.isfinite().all()
 
 
 def test_no_negatives_are_invented_where_matches_fill_the_image():
     defaults = DEFAULTS[-4:]
     boxes = box_convert(defaults[:3], "cxcywh", "xyxy")[None]
-    found = match(boxes, torch.tensor([[0, 1, 2]]), defaults)
-    scores = torch.randn(1, 4, CLASSES + 1)
-    classification, _ = multibox_loss(scores, torch.zeros(1, 4, 4), found, defaults)
-    every = torch.nn.functional.cross_entropy(scores[0], found.classes[0], reduction="sum")
+    targets = match(boxes, torch.tensor([[0, 1, 2]]), defaults)
+    logits = torch.randn(1, 4, CLASSES + 1)
+    classification, _ = multibox_loss(logits, torch.zeros(1, 4, 4), targets, defaults)
+    every = torch.nn.functional.cross_entropy(logits[0], targets.classes[0], reduction="sum")
     torch.testing.assert_close(classification, every)

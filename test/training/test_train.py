@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training can be stopped, killed, resumed and spread, and ends with the same weights."""
+"""A training can be stopped, killed, resumed and distributed, and ends with the same weights."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights import reader
 from training import evaluate, report, train
 from training.trainer import batch_norm, optimizer, options, pretrained, run_files
-from training.trainer.ema import Average
+from training.trainer.ema import create_ema, restore_ema
 
 pytestmark = pytest.mark.training
 HANGS = 300  # seconds until a process that does not end fails the test
@@ -156,10 +156,10 @@ def test_sigterm_writes_a_checkpoint_and_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "step", step_with_a_signal)
         assert run(root, out) == 128 + signal.SIGTERM
-    assert "stopped by signal 15; --resume goes on" in capsys.readouterr().err
+    assert "stopped by signal 15; continue with --resume" in capsys.readouterr().err
     assert run(root, out, "--resume") == 0
     assert same_tensors(out / "last.safetensors", undisturbed / "last.safetensors")
-    sessions = run_files.read_record(out)["sessions"]
+    sessions = run_files.read_run_info(out)["sessions"]
     assert sessions[0]["iteration"] == 0
     assert 0 < sessions[1]["iteration"] < 6
     assert sessions[1]["command"].endswith("--resume")
@@ -199,7 +199,7 @@ def checkpointed(out):
 
 def test_a_run_is_neither_overwritten_nor_resumed_as_another(root, undisturbed, capsys):
     assert run(root, undisturbed) == 1
-    assert "holds a run; go on with --resume" in capsys.readouterr().err
+    assert "holds a run; continue with --resume" in capsys.readouterr().err
     assert run(root, undisturbed, "--resume", "--lr", "0.5") == 1
     assert "--lr 0.5 differs from the run to resume, which has 0.001" in capsys.readouterr().err
 
@@ -254,6 +254,34 @@ def test_two_processes_follow_one_with_twice_the_batch(root, longer, tmp_path):
     np.testing.assert_allclose(*losses, rtol=5e-3)  # rounding grows from step to step
 
 
+# A validation that takes longer than the backend's timeout.
+LONG_VALIDATION = """
+import sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from training.trainer.distributed import Processes
+
+processes = Processes("cpu")
+dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
+if processes.is_main:
+    time.sleep(4)
+processes.wait()
+assert processes.sum(1, processes.rank) == [2, 1]
+assert processes.any(processes.rank == 1)
+assert not processes.any(False)
+processes.close()
+"""
+
+
+def test_processes_wait_longer_than_the_backend_s_timeout(tmp_path):
+    (tmp_path / "long_validation.py").write_text(LONG_VALIDATION)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    arguments = [*torchrun, "--nproc_per_node", "2", str(tmp_path / "long_validation.py")]
+    process = start(arguments, PYTHONPATH=os.pathsep.join(sys.path))
+    _, errors = process.communicate(timeout=HANGS)
+    assert process.returncode == 0, errors
+
+
 # --- what a run writes -------------------------------------------------------------------------
 
 
@@ -285,7 +313,7 @@ def test_the_loss_falls_and_the_best_weights_are_kept(trained):
 
 
 def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_path):
-    file, target = trained / "last.safetensors", tmp_path / "figures.json"
+    file, target = trained / "last.safetensors", tmp_path / "metrics.json"
     given = ["--data", str(root), "--sets", "trainval", "--device", "cpu", "--json", str(target)]
     assert evaluate.main([str(file), *given]) == 0
     result = json.loads(target.read_text())
@@ -308,6 +336,7 @@ def test_the_report_shows_the_run_and_needs_no_network(root, trained, tmp_path, 
     for image in images:
         data = np.frombuffer(base64.b64decode(image), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (90, 120, 3)
+    assert re.search(r"\d true positive, \d false positive, \d missed", text)
     assert all(word in text for word in ("disc", "square", "--data", "torchvision", "0.7"))
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
     assert report.main([str(tmp_path)]) == 1
@@ -328,7 +357,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path,
     broken = SSD300(2, 0.0625)
     with torch.no_grad():
         broken.conv3[0].weight.fill_(float("inf"))
-    source = pretrained.Start(dict(broken.state_dict()), PAPER_VOC, None)
+    source = pretrained.Pretrained(dict(broken.state_dict()), PAPER_VOC, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "read", lambda _: source)
         assert run(root, tmp_path / "run", "--init", "broken") == 1
@@ -338,7 +367,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path,
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_image_that_cannot_be_read_is_named(tmp_path, capsys, workers):
+def test_an_image_that_cannot_be_read_is_named(tmp_path, capsys, workers):
     root = make_set(tmp_path / "set", images=4)
     broken = root / "JPEGImages" / "0001.png"
     broken.write_bytes(broken.read_bytes()[:40])
@@ -350,8 +379,8 @@ def test_a_image_that_cannot_be_read_is_named(tmp_path, capsys, workers):
 def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
     init = ["--init", str(undisturbed / "last.safetensors")]
     for arguments, message in [
-        (["--freeze", "conv1"], "--freeze conv1 needs --init: random layers have to learn"),
-        ([*init, "--freeze", "conv12"], "there is no layer 'conv12'; layers are conv1, conv2"),
+        (["--freeze", "conv1"], "--freeze conv1 needs --init: random layers must be trained"),
+        ([*init, "--freeze", "conv12"], "unknown layer 'conv12'; layers: conv1, conv2"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--accumulate", "3"], "--accumulate 3 must divide --batch 4"),
         (["--classes", "disc"], "has the class 'square'"),
@@ -394,51 +423,71 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     generator = torch.Generator().manual_seed(0)
     features = {f"features.{k}": torch.randn(s, generator=generator) for k, s in shapes.items()}
     save_file(features, tmp_path / "vgg.safetensors")
-    start = pretrained.read(str(tmp_path / "vgg.safetensors"))
-    assert start.config.mean == pretrained.IMAGENET_MEAN
-    assert start.config.scales == PAPER_VOC.scales
+    source = pretrained.read(str(tmp_path / "vgg.safetensors"))
+    assert source.config.mean == pretrained.IMAGENET_MEAN
+    assert source.config.scales == PAPER_VOC.scales
     model = SSD300(3)
-    assert pretrained.apply(model, start, ["a", "b", "c"]) == 26
+    assert pretrained.apply(model, source, ["a", "b", "c"]) == 26
     assert torch.equal(model.conv5[4].weight, features["features.28.weight"])
     assert torch.equal(model.conv1[0].bias, features["features.0.bias"])
     with pytest.raises(ValueError, match=r"is --width 0\.5 the width of that file"):
-        pretrained.apply(SSD300(3, 0.5), start, ["a", "b", "c"])
+        pretrained.apply(SSD300(3, 0.5), source, ["a", "b", "c"])
 
 
 def test_only_chosen_layers_are_taken_over():
     torch.manual_seed(0)
     other, model = SSD300(2, 0.125), SSD300(3, 0.125)
-    start = pretrained.Start(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
+    source = pretrained.Pretrained(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
     before = model.conv3[0].weight.clone()
-    pretrained.apply(model, start, ["a", "b", "c"], ["conv1", "conv2"])
+    pretrained.apply(model, source, ["a", "b", "c"], ["conv1", "conv2"])
     assert torch.equal(model.conv2[2].weight, other.conv2[2].weight)
     assert torch.equal(model.conv3[0].weight, before)
     # Scores of other classes mean other things; everything else fits.
-    pretrained.apply(model, start, ["a", "b", "c"])
+    pretrained.apply(model, source, ["a", "b", "c"])
     assert torch.equal(model.offsets[0].weight, other.offsets[0].weight)
 
 
 def test_the_average_forgets_the_start_and_follows_the_weights():
     layer = torch.nn.BatchNorm1d(2)
-    average = Average(layer, 0.99)
+    average = create_ema(layer, 0.99)
     with torch.no_grad():
         layer.weight.fill_(5)
     layer.num_batches_tracked += 3
-    for _ in range(300):
-        average.update(layer)
-    assert average.tensors["weight"].tolist() == pytest.approx([5, 5], rel=1e-2)
-    assert average.tensors["num_batches_tracked"] == 3
-    none = Average(layer, 0.0)
+    average.update_parameters(layer)  # the first of a decay of 2 / 11
+    assert average.module.weight.tolist() == pytest.approx([1 * 2 / 11 + 5 * 9 / 11] * 2)
+    for _ in range(299):
+        average.update_parameters(layer)
+    assert average.module.weight.tolist() == pytest.approx([5, 5], rel=1e-2)
+    assert average.module.num_batches_tracked == 3
+    none = create_ema(layer, 0.0)
     with torch.no_grad():
         layer.weight.fill_(7)
-    none.update(layer)
-    assert none.tensors["weight"].tolist() == [7, 7]
+    none.update_parameters(layer)
+    assert none.module.weight.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_average_continues_from_checkpoints_new_and_old(old):
+    layer = torch.nn.BatchNorm1d(2)
+    average, resumed = create_ema(layer, 0.9), create_ema(layer, 0.9)
+    for value in (5, 6):
+        layer.weight.data.fill_(value)
+        average.update_parameters(layer)
+    state = average.state_dict()
+    if old:  # as checkpoints held it before AveragedModel
+        tensors = {key: value.clone() for key, value in average.module.state_dict().items()}
+        state = {"updates": 2, "tensors": tensors}
+    restore_ema(resumed, state)
+    layer.weight.data.fill_(7)
+    average.update_parameters(layer)
+    resumed.update_parameters(layer)
+    assert torch.equal(resumed.module.weight, average.module.weight)
 
 
 def test_the_paper_s_schedule_and_the_warm_up():
     paper = options.Options(data="d", out="o")
-    rates = [optimizer.rate(i, paper) for i in (0, 499, 79_999, 80_000, 99_999, 100_000)]
+    rates = [optimizer.lr_factor(i, paper) for i in (0, 499, 79_999, 80_000, 99_999, 100_000)]
     assert rates == pytest.approx([1 / 500, 1, 1, 0.1, 0.1, 0.01])
     short = options.Options(data="d", out="o", iterations=50, schedule="cosine")
-    assert [optimizer.rate(i, short) for i in (0, 5)] == pytest.approx([1 / 6, 1])
-    assert optimizer.rate(49, short) < 0.01
+    assert [optimizer.lr_factor(i, short) for i in (0, 5)] == pytest.approx([1 / 6, 1])
+    assert optimizer.lr_factor(49, short) < 0.01

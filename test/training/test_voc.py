@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VOC-format data sets are read exactly, and their defects reported."""
+"""VOC-format datasets are read exactly, and their defects reported."""
 
 import shutil
 
@@ -10,6 +10,7 @@ from made_dataset import make_set
 
 from ssd_ros.model import class_names
 from training.data import voc
+from training.data.boxes import clip_and_validate
 from training.data.voc import VOCError
 from training.data.voc_check import check
 from training.voc import main
@@ -67,14 +68,14 @@ def test_an_unreadable_annotation_is_refused_with_file_and_object(tmp_path, text
         voc.read_annotation(tmp_path / "a.xml")
 
 
-def test_only_boxes_with_an_area_in_the_image_are_usable():
+def test_only_boxes_with_an_area_in_the_image_are_valid():
     boxes = np.array(
         [[0, 0, 10, 10], [9, 9, 10, 20], [30, 5, 20, 9], [-5, -5, 5, 5], [200, 0, 210, 9]],
         np.float32,
     )
-    inside, good = voc.usable(boxes, (120, 90))
-    assert good.tolist() == [True, False, False, True, False]
-    assert inside[3].tolist() == [0, 0, 5, 5]
+    clipped, valid = clip_and_validate(boxes, (120, 90))
+    assert valid.tolist() == [True, False, False, True, False]
+    assert clipped[3].tolist() == [0, 0, 5, 5]
 
 
 # --- folders -----------------------------------------------------------------------------------
@@ -85,23 +86,25 @@ def test_image_sets_of_several_years_are_joined_in_order(root, tmp_path):
     for year in ("2007", "2012"):
         shutil.copytree(root, kit / f"VOC{year}")
     for start in (kit, tmp_path):
-        items = voc.find_items(start, "2012_test+2007_trainval")
-        assert [item.image_id for item in items] == [f"{i:04d}" for i in (4, 5, 6, 7, 0, 1, 2, 3)]
-        assert items[0].image == kit / "VOC2012" / "JPEGImages" / "0004.png"
-        assert items[-1].annotation == kit / "VOC2007" / "Annotations" / "0003.xml"
+        records = voc.find_images(start, "2012_test+2007_trainval")
+        assert [record.image_id for record in records] == [
+            f"{i:04d}" for i in (4, 5, 6, 7, 0, 1, 2, 3)
+        ]
+        assert records[0].image == kit / "VOC2012" / "JPEGImages" / "0004.png"
+        assert records[-1].annotation == kit / "VOC2007" / "Annotations" / "0003.xml"
 
 
 def test_what_is_missing_is_named(root, tmp_path):
-    with pytest.raises(VOCError, match=r"train\.txt'; sets there: test, trainval"):
-        voc.find_items(root, "train")
+    with pytest.raises(VOCError, match=r"train\.txt' not found; available: test, trainval"):
+        voc.find_images(root, "train")
     with pytest.raises(VOCError, match="no Annotations/"):
-        voc.find_items(tmp_path, "trainval")
+        voc.find_images(tmp_path, "trainval")
     (root / "JPEGImages" / "0001.png").unlink()
     with pytest.raises(VOCError, match="names '0001'"):
-        voc.find_items(root, "trainval")
+        voc.find_images(root, "trainval")
     (root / "ImageSets" / "Main" / "trainval.txt").write_text("")
     with pytest.raises(VOCError, match="is empty"):
-        voc.find_items(root, "trainval")
+        voc.find_images(root, "trainval")
 
 
 def test_classes_are_found_in_voc_s_order_for_voc_and_sorted_else(tmp_path):

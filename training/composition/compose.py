@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_LEAST_SEEN = 0.5  # a placement is tried again where it would hide more of an object
+_MIN_VISIBLE = 0.5  # another placement is tried if less of any object would be visible
 _TRIES = 8
 
 
@@ -36,7 +36,7 @@ class Placed:
 
     Attributes:
         name: its class.
-        box: x1 y1 x2 y2 in pixels, continuous, around what is seen of it.
+        box: x1 y1 x2 y2 in pixels, continuous, around its visible part.
         seen: share of its area that is neither hidden nor outside the image, 0 to 1.
     """
 
@@ -55,18 +55,18 @@ def compose(
     """One image and the objects in it.
 
     Args:
-        rng: decides everything; the same state gives the same image.
-        cutouts: objects to choose from, each class as often as every other.
+        rng: source of all random numbers; the same state gives the same image.
+        cutouts: objects to choose from, each class with the same probability.
         backgrounds: BGR images to choose from.
         size: width and height of the image in pixels.
-        most_objects: at most so many are pasted; one image in twelve has none.
+        most_objects: maximum number of objects; one image in twelve has none.
 
     Returns:
-        BGR uint8 (H, W, 3), and what is in it.
+        BGR uint8 (H, W, 3), and its objects.
     """
     width, height = size
     canvas = _background(rng, backgrounds, size).astype(np.float32)
-    owner = np.full((height, width), -1, np.int16)  # index of the object seen at each pixel
+    owner = np.full((height, width), -1, np.int16)  # index of the object visible at each pixel
     names: list[str] = []
     areas: list[int] = []
     classes = sorted({cutout.name for cutout in cutouts})
@@ -86,12 +86,12 @@ def compose(
                 areas.append(area)
                 break
     image = _camera(rng, canvas)
-    found = []
+    objects = []
     for i, (name, area) in enumerate(zip(names, areas, strict=True)):
         mask = (owner == i).astype(np.uint8)
         x, y, w, h = cv2.boundingRect(mask)
-        found.append(Placed(name, (x, y, x + w, y + h), float(mask.sum() / area)))
-    return image, found
+        objects.append(Placed(name, (x, y, x + w, y + h), float(mask.sum() / area)))
+    return image, objects
 
 
 # --- the objects --------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def _vary(rng: np.random.Generator, pixels: np.ndarray, side: int) -> np.ndarray
 def _place(
     rng: np.random.Generator, alpha: np.ndarray, owner: np.ndarray, areas: Sequence[int]
 ) -> tuple[int, int, int] | None:
-    """A position at which enough is seen of this object and of those below it, and its area."""
+    """A position at which enough of this object and of those below it is visible, and its area."""
     height, width = owner.shape
     h, w = alpha.shape
     x = int(rng.uniform(-0.3 * w, width - 0.7 * w))
@@ -140,11 +140,11 @@ def _place(
     mask = alpha > 127
     area = int(mask.sum())
     inside, here = _overlap(alpha, x, y, owner.shape)
-    if not area or mask[inside].sum() < _LEAST_SEEN * area:
+    if not area or mask[inside].sum() < _MIN_VISIBLE * area:
         return None
     hidden = np.bincount(1 + owner[here][mask[inside]], minlength=1 + len(areas))[1:]
     seen = np.bincount(1 + owner.ravel(), minlength=1 + len(areas))[1:]
-    if ((seen - hidden) < _LEAST_SEEN * np.array(areas, dtype=float)).any():
+    if ((seen - hidden) < _MIN_VISIBLE * np.array(areas, dtype=float)).any():
         return None
     return x, y, area
 
@@ -163,7 +163,7 @@ def _overlap(piece: np.ndarray, x: int, y: int, shape: tuple[int, ...]) -> tuple
 def _blend(
     canvas: np.ndarray, pixels: np.ndarray, x: int, y: int, owner: np.ndarray, index: int
 ) -> None:
-    """Pastes an object with soft edges, and notes where it is seen."""
+    """Pastes an object with soft edges, and records where it is visible."""
     inside, here = _overlap(pixels, x, y, canvas.shape)
     alpha = cv2.GaussianBlur(pixels[..., 3], (0, 0), 0.8)[inside][..., None] / 255
     canvas[here] += alpha * (pixels[inside][..., :3] - canvas[here])
@@ -194,7 +194,7 @@ def _background(
 def _paste_distractor(
     rng: np.random.Generator, canvas: np.ndarray, backgrounds: Sequence[np.ndarray]
 ) -> None:
-    """A piece of background in a random shape: an edge is no sign of an object."""
+    """A piece of background in a random shape, so that not every edge belongs to an object."""
     height, width = canvas.shape[:2]
     piece_size = (*(rng.uniform(0.1, 0.5, 2) * (width, height)).astype(int).clip(min=4),)
     piece = _background(rng, backgrounds, piece_size)
@@ -209,7 +209,7 @@ def _paste_distractor(
 
 
 def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """What a lens and a sensor add: light, blur and noise, over the whole image."""
+    """Brightness, blur and noise over the whole image, as from a lens and a sensor."""
     image = canvas * rng.uniform(0.7, 1.2)
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5))

@@ -2,12 +2,12 @@
 """From an image of any size to the network's input, with the SSD paper's augmentations.
 
 Section 2.2 and 3.6 of arXiv 1512.02325: expansion, a crop that overlaps the objects, flip and
-photometric distortion, out of torchvision.transforms.v2. Three things are done otherwise:
-  - the colours are distorted after the warp to 300×300, so that the cost does not grow with the
+photometric distortion, from torchvision.transforms.v2. Three differences:
+  - the colours are changed after the warp to 300×300, so that the cost does not grow with the
     image;
-  - the channels are not permuted (the paper's own training does not, either);
-  - the final warp is the very one of `ssd_ros.detector.network_input` (OpenCV, bilinear, without
-    antialiasing): a network trained on smoother images would meet others on the robot.
+  - the channels are not permuted (nor does the paper's own code);
+  - the final warp is the one of `ssd_ros.detector.network_input` (OpenCV, bilinear, without
+    antialiasing): a network trained on smoother images would see different ones on the robot.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _PhotometricDistort(v2.RandomPhotometricDistort):
 
 class _IoUCrop(v2.RandomIoUCrop):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        # Without objects no crop can overlap one: torchvision would search for long.
+        # Without objects no crop can overlap one: torchvision would search for a long time.
         boxes = next(x for x in flat_inputs if isinstance(x, tv_tensors.BoundingBoxes))
         return super().make_params(flat_inputs) if len(boxes) else {}
 
@@ -57,14 +57,22 @@ def _labels(inputs: tuple[Any, Any, Tensor]) -> Tensor:
 
 
 class Augment:
-    """Makes training examples.
+    """Turns an image and its boxes into the network's input, with random changes.
+
+    The order of steps; those of `ssd` only are marked *, those of `light` and `ssd` +:
+      1. * expansion: the image on a canvas of up to four times its sides;
+      2. * a crop that overlaps the objects by a random minimum;
+      3. the warp to 300×300;
+      4. + photometric distortion;
+      5. + horizontal flip;
+      6. boxes are clamped to the image, and those thinner than a pixel dropped.
 
     Args:
-        kind: `none` (warp only), `light` (flip and colours), `ssd` (the paper's).
+        kind: `none`, `light` (flip and colours) or `ssd` (the paper's).
         fill: RGB, 0 to 255, around an expanded image: the mean that the network subtracts.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: unknown kind.
     """
 
     def __init__(self, kind: str, fill: tuple[float, ...]) -> None:
@@ -86,16 +94,15 @@ class Augment:
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One example; chance comes from torch's global generator alone.
+        """One augmented sample; all random numbers come from torch's global generator.
 
         Args:
             image: uint8 RGB (H, W, 3).
-            boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of it, with an area inside it.
+            boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, as `clip_and_validate` returns them.
             labels: int64 (N,).
 
         Returns:
-            uint8 RGB (300, 300, 3), float32 (M, 4) corners as fractions, int64 (M,). Boxes
-            thinner than a pixel of the input are dropped.
+            uint8 RGB (300, 300, 3), float32 (M, 4) corners as fractions, int64 (M,); M <= N.
         """
         tensor = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
         corners = tv_tensors.BoundingBoxes(

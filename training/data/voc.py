@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PASCAL VOC data sets: annotations, image sets, classes."""
+"""PASCAL VOC datasets: annotations, image sets, classes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ssd_ros.model import class_names
 
 
 class VOCError(ValueError):
-    """A data set that cannot be used; the message names the file and the reason."""
+    """A dataset that cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one XML file says.
+    """The content of one VOC XML file.
 
     Attributes:
         image_id: name of the file without `.xml`.
-        size: width and height in pixels, None where the file does not say.
+        size: width and height in pixels, None where the file does not state them.
         names: class of each object.
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, continuous, as written in the file: they may
-            be empty or lie outside the image (see `usable`).
+            be empty or lie outside the image (see `boxes.clip_and_validate`).
         difficult: bool (N,).
     """
 
@@ -40,8 +40,8 @@ class Annotation:
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image of an image set, not read yet."""
+class ImageRecord:
+    """Where one image of an image set and its annotation are; neither is read yet."""
 
     image_id: str
     image: Path
@@ -102,28 +102,10 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
         return None
 
 
-def usable(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut to the image, and which of them can be trained on.
-
-    Those that the file writes with xmin = xmax, with swapped corners, or outside the image can
-    not: a box without an area has no logarithm, and its loss is not a number.
-
-    Args:
-        boxes: float (N, 4) in pixels.
-        size: width and height of the image.
-
-    Returns:
-        float32 (N, 4), and bool (N,).
-    """
-    inside = boxes.clip(0, np.array([*size, *size], np.float32)).astype(np.float32)
-    good = (boxes[:, 2:] > boxes[:, :2] + 1) & (inside[:, 2:] > inside[:, :2])
-    return inside, np.asarray(good.all(axis=1))
-
-
 # --- folders ------------------------------------------------------------------------------------
 
 
-def find_items(root: Path, image_sets: str) -> list[Item]:
+def find_images(root: Path, image_sets: str) -> list[ImageRecord]:
     """The images of some image sets, in the order of the files.
 
     Args:
@@ -135,7 +117,7 @@ def find_items(root: Path, image_sets: str) -> list[Item]:
     Raises:
         VOCError: a folder, set or image is missing, or the sets are empty.
     """
-    items = []
+    records = []
     for name in image_sets.split("+"):
         folder, image_set = _locate(root, name.strip())
         images = {
@@ -150,23 +132,23 @@ def find_items(root: Path, image_sets: str) -> list[Item]:
                     f"'{image_id}', but '{folder / 'JPEGImages'}' has no such image"
                 )
             annotation = folder / "Annotations" / f"{image_id}.xml"
-            items.append(Item(image_id, images[image_id], annotation))
-    if not items:
+            records.append(ImageRecord(image_id, images[image_id], annotation))
+    if not records:
         raise VOCError(f"image set '{image_sets}' of '{root}' is empty")
-    return items
+    return records
 
 
 def read_image_set(path: Path) -> list[str]:
     """Image ids of an `ImageSets/Main` file: the first word of each line.
 
     Raises:
-        VOCError: the file is missing; the message names those that are there.
+        VOCError: the file is missing; the message lists the available sets.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        raise VOCError(f"there is no image set '{path}'; sets there: {there}") from None
+        available = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        raise VOCError(f"image set '{path}' not found; available: {available}") from None
     return [line.split()[0] for line in lines if line.strip()]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defects of a VOC-format data set, found before they spoil a training."""
+"""Defects of a VOC-format dataset: what would stop a training or make its result wrong."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from training.data.voc import Annotation, VOCError, read_annotation, read_image_
 
 @dataclass(frozen=True)
 class Defect:
-    """One thing that is wrong.
+    """One defect of a file.
 
     Attributes:
-        file: where.
-        kind: a word or two to count by.
-        detail: which object, the value got and the value expected.
+        file: the file with the defect.
+        kind: category, for counting.
+        detail: the object, the value found and the value expected.
     """
 
     file: Path
@@ -34,7 +34,7 @@ class Defect:
 
 @dataclass(frozen=True)
 class Report:
-    """What a data set holds and what is wrong with it."""
+    """Contents and defects of a dataset."""
 
     images: int
     objects: Counter[str]
@@ -46,7 +46,7 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
 
     Args:
         root: the folder.
-        classes: the names expected; None for any.
+        classes: the expected class names; None accepts any.
 
     Raises:
         VOCError: there is no such folder in root.
@@ -112,8 +112,8 @@ def _size_defects(
     if stated is None:
         return [Defect(path, "no size", f"the image is {actual[0]}x{actual[1]}")]
     if stated != actual:
-        said, found = (f"{width}x{height}" for width, height in (stated, actual))
-        return [Defect(path, "wrong size", f"says {said}, the image is {found}")]
+        stated_text, actual_text = (f"{width}x{height}" for width, height in (stated, actual))
+        return [Defect(path, "wrong size", f"says {stated_text}, the image is {actual_text}")]
     return []
 
 
@@ -123,27 +123,31 @@ def object_defects(
     size: tuple[int, int] | None,
     classes: Collection[str] | None,
 ) -> list[Defect]:
-    """What is wrong with the objects of one annotation; a size of None is not checked against."""
+    """Defects of the objects of one annotation; a size of None skips that check."""
     defects = []
     rows = zip(annotation.names, annotation.boxes.tolist(), strict=True)
     seen: dict[tuple[str, tuple[float, ...]], int] = {}
     for number, (name, (x1, y1, x2, y2)) in enumerate(rows, start=1):
         written = f"xmin {x1 + 1:g}, ymin {y1 + 1:g}, xmax {x2:g}, ymax {y2:g}"
-        who = f"object {number} ({name}), {written}"
+        described = f"object {number} ({name}), {written}"
         if classes is not None and name not in classes:
             expected = ", ".join(classes)
-            defects.append(Defect(path, "unknown class", f"{who}: expected one of {expected}"))
-        # As the file writes them: of one and the same pixel column is a slip, too.
+            defects.append(
+                Defect(path, "unknown class", f"{described}: expected one of {expected}")
+            )
+        # As written in the file: a box within one pixel column or row is a mistake, too.
         if x2 < x1 + 1 or y2 < y1 + 1:
-            defects.append(Defect(path, "swapped corners", who))
+            defects.append(Defect(path, "swapped corners", described))
         elif x2 == x1 + 1 or y2 == y1 + 1:
-            defects.append(Defect(path, "zero size", who))
+            defects.append(Defect(path, "zero size", described))
         elif size is not None and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
-            where = f"{who}: the image is {size[0]}x{size[1]}"
-            defects.append(Defect(path, "outside the image", where))
+            detail = f"{described}: the image is {size[0]}x{size[1]}"
+            defects.append(Defect(path, "outside the image", detail))
         first = seen.setdefault((name, (x1, y1, x2, y2)), number)
         if first != number:
-            defects.append(Defect(path, "duplicate object", f"{who}: the same as object {first}"))
+            defects.append(
+                Defect(path, "duplicate object", f"{described}: the same as object {first}")
+            )
     return defects
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Average precision and the plots of a report."""
+"""Matching, metrics, and the parts of a report."""

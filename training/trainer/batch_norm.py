@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch normalisation for training from scratch, folded away when weights are written.
 
-SSD300 has none: the paper starts from a trained VGG16. A network that starts from nothing learns
-many times faster with it. On the robot it would cost time and another network, and in evaluation it
-is but a scale and a shift of each channel: both go into the convolution before it.
+SSD300 has none: the paper starts from a pretrained VGG16. A network trained from scratch learns
+many times faster with it. On the robot it would cost time and need another network. In evaluation
+it is only a scale and a shift of each channel, and both fit into the convolution before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ssd_ros.model.ssd import SSD300
 
@@ -19,7 +19,7 @@ _HEADS = ("scores", "offsets")
 
 
 class NormalisedConv(nn.Conv2d):
-    """A convolution and the batch normalisation of its output; its own keys stay what they were."""
+    """A convolution and the batch normalisation of its output; the convolution's keys stay."""
 
     norm: nn.BatchNorm2d
 
@@ -39,7 +39,7 @@ class NormalisedConv(nn.Conv2d):
 
 
 def add(model: SSD300) -> None:
-    """Puts a batch normalisation after each convolution but those of the heads."""
+    """Adds batch normalisation after each convolution except those of the heads."""
     for stage_name, stage in model.named_children():
         if stage_name in _HEADS:
             continue
@@ -49,24 +49,25 @@ def add(model: SSD300) -> None:
 
 
 def fold(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """SSD300's own state dict from one with batch normalisation; any other one as it is.
+    """SSD300's own state dict from one with batch normalisation; any other one unchanged.
 
-    Equation: with scale s = weight / sqrt(running_var + eps), conv weight W and bias b become W s
-    and (b - running_mean) s + norm bias. In double precision, as it happens once.
+    In double precision, as it happens once.
     """
     folded = {key: tensor for key, tensor in tensors.items() if ".norm." not in key}
     for key in tensors:
         if not key.endswith(".norm.running_mean"):
             continue
         layer = key.removesuffix(".norm.running_mean")
-        weight, bias, mean, variance = (
+        mean, variance, scale, shift = (
             tensors[f"{layer}.norm.{part}"].double()
-            for part in ("weight", "bias", "running_mean", "running_var")
+            for part in ("running_mean", "running_var", "weight", "bias")
         )
-        scale = weight * torch.rsqrt(variance + _EPS)
-        kernel, shift = folded[f"{layer}.weight"], folded[f"{layer}.bias"]
-        folded[f"{layer}.weight"] = (kernel.double() * scale.view(-1, 1, 1, 1)).to(kernel.dtype)
-        folded[f"{layer}.bias"] = ((shift.double() - mean) * scale + bias).to(shift.dtype)
+        kernel, bias = folded[f"{layer}.weight"], folded[f"{layer}.bias"]
+        fused = fuse_conv_bn_weights(
+            kernel.double(), bias.double(), mean, variance, _EPS, scale, shift
+        )
+        folded[f"{layer}.weight"] = fused[0].detach().to(kernel.dtype)
+        folded[f"{layer}.bias"] = fused[1].detach().to(bias.dtype)
     return folded
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which default boxes suit a data set's objects."""
+"""Which scales of the default boxes fit a dataset's objects."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, box_iou
+from torchvision.ops import box_convert
 
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
-from training.data import batches
-from training.data.voc import usable
+from training.data.boxes import clip_and_validate, iou
+from training.data.samples import Sample, image_sizes
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
 SCALES = {"voc": PAPER_VOC.scales, "coco": TORCHVISION.scales}
-_MOST = 1000  # images that are enough to tell
+_MAX_IMAGES = 1000  # enough for the comparison
 
 
-def with_scales(config: SSDConfig, choice: str, examples: Sequence[batches.Example]) -> SSDConfig:
+def with_scales(config: SSDConfig, choice: str, samples: Sequence[Sample]) -> SSDConfig:
     """A configuration with other scales of the default boxes.
 
     Args:
-        config: everything else.
-        choice: a key of SCALES, or `auto` for the one that covers the objects better.
-        examples: the data set.
+        config: all its other values stay.
+        choice: a key of SCALES, or `auto` for the one with the larger `coverage`.
+        samples: the dataset; used for `auto` only.
     """
     if choice == "auto":
-        objects = _objects(examples)
+        objects = _objects(samples)
         choice = max(SCALES, key=lambda name: _overlap(_scaled(config, name), objects))
     return _scaled(config, choice)
 
 
-def coverage(config: SSDConfig, examples: Sequence[batches.Example]) -> float:
-    """How well default boxes fit the objects of a data set.
+def coverage(config: SSDConfig, samples: Sequence[Sample]) -> float:
+    """How well default boxes fit the objects of a dataset.
 
     Returns:
         The intersection over union of each object with the default box that it overlaps most:
         mean over the objects of a class, then over the classes. 0 to 1.
     """
-    return _overlap(config, _objects(examples))
+    return _overlap(config, _objects(samples))
 
 
-def _objects(examples: Sequence[batches.Example]) -> list[tuple[Tensor, np.ndarray]]:
+def _objects(samples: Sequence[Sample]) -> list[tuple[Tensor, np.ndarray]]:
     """Corners as fractions, and labels, of each image that has objects."""
     objects = []
-    chosen = examples[:: max(1, len(examples) // _MOST)]
-    for example, (width, height) in zip(chosen, batches.sizes(chosen), strict=True):
-        boxes, good = usable(example.boxes, (width, height))
-        if good.any():
-            corners = boxes[good] / np.array([width, height, width, height], np.float32)
-            objects.append((torch.from_numpy(corners), example.labels[good]))
+    subset = samples[:: max(1, len(samples) // _MAX_IMAGES)]
+    for sample, (width, height) in zip(subset, image_sizes(subset), strict=True):
+        boxes, valid = clip_and_validate(sample.boxes, (width, height))
+        if valid.any():
+            corners = boxes[valid] / np.array([width, height, width, height], np.float32)
+            objects.append((torch.from_numpy(corners), sample.labels[valid]))
     return objects
 
 
@@ -61,7 +61,9 @@ def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) ->
     if not objects:
         return 0.0
     defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
-    overlap = np.concatenate([box_iou(corners, defaults).amax(dim=1) for corners, _ in objects])
+    overlap = np.concatenate(
+        [iou(corners[:, None], defaults).amax(dim=1) for corners, _ in objects]
+    )
     label = np.concatenate([labels for _, labels in objects])
     sums, counts = np.bincount(label, overlap), np.bincount(label)
     return float((sums[counts > 0] / counts[counts > 0]).mean())

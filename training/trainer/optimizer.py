@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimiser, its learning rate over a run, and the type that it all computes in."""
+"""The optimiser, its learning-rate schedule, and the data type of the computation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from ssd_ros.model.ssd import SSD300
 from training.trainer.options import Options
 
 
-def make(model: SSD300, run: Options) -> torch.optim.Optimizer:
-    """SGD or AdamW; no decay on vectors, and a learning rate of its own for conv1 to conv5."""
+def create_optimizer(model: SSD300, run: Options) -> torch.optim.Optimizer:
+    """SGD or AdamW; no decay on vectors, and `base_lr` for the backbone (conv1 to conv5).
+
+    Each parameter group has the key `factor`, the multiplier of its learning rate.
+
+    Raises:
+        ValueError: no parameter is left to train.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            base = name.split(".")[0] in ("conv1", "conv2", "conv3", "conv4", "conv5")
-            groups.setdefault((base, parameter.ndim > 1), []).append(parameter)
+            backbone = name.split(".")[0] in ("conv1", "conv2", "conv3", "conv4", "conv5")
+            groups.setdefault((backbone, parameter.ndim > 1), []).append(parameter)
     parameters = [
         {
             "params": group,
-            "factor": run.base_lr if base else 1.0,
+            "factor": run.base_lr if backbone else 1.0,
             "weight_decay": run.weight_decay if kernels else 0.0,
         }
-        for (base, kernels), group in groups.items()
+        for (backbone, kernels), group in groups.items()
     ]
     if not parameters:
         raise ValueError("--freeze leaves nothing to train")
@@ -35,8 +41,8 @@ def make(model: SSD300, run: Options) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=run.lr)
 
 
-def rate(iteration: int, run: Options) -> float:
-    """Factor to the learning rate at an iteration: warm-up, then the schedule. 0 to 1."""
+def lr_factor(iteration: int, run: Options) -> float:
+    """Multiplier of the learning rate at an iteration, 0 to 1: warm-up, then the schedule."""
     warmup = min(run.warmup, run.iterations // 8)
     if iteration < warmup:
         return (iteration + 1) / warmup
@@ -48,7 +54,7 @@ def rate(iteration: int, run: Options) -> float:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where the device computes in it, fp16 on older CUDA devices, else fp32."""
+    """`auto` is bf16 where the hardware supports it, fp16 on other CUDA devices, else fp32."""
     if precision != "auto":
         return PRECISIONS[precision]
     if device.type == "cuda":

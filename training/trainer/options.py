@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training can be told: one table of options, and presets of their values."""
+"""The options of a training: one table, and presets of their values."""
 
 from __future__ import annotations
 
@@ -19,52 +19,73 @@ def _option(default: Any, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides how a training goes. Defaults are the paper's (section 3.1)."""
+    """All options of a training; the defaults are the paper's (section 3.1).
+
+    `free` options do not change the result and may differ when a run is resumed.
+
+    Raises:
+        ValueError: a value is missing or out of range.
+    """
 
     data: str = _option("", "VOC-format folder, or VOCdevkit")
-    out: str = _option("", "folder of the run: weights, checkpoint, metrics")
-    sets: str = _option("trainval", "image sets to train on, joined by +")
-    val_sets: str = _option("test", "image sets to validate on; none for no validation")
-    classes: str = _option("", "names joined by commas; found in the annotations otherwise")
+    out: str = _option("", "output folder of the run: weights, checkpoint, metrics")
+    sets: str = _option("trainval", "training image sets, joined by +")
+    val_sets: str = _option("test", "validation image sets, joined by +; none disables validation")
+    classes: str = _option(
+        "", "class names, comma-separated; empty: all that the annotations contain"
+    )
 
-    width: float = _option(1.0, "channel multiplier")
+    width: float = _option(1.0, "channel multiplier of the network")
     boxes: str = _option(
         "voc",
-        "scales of the default boxes, the paper's for voc or for coco (smaller objects); auto: "
-        "those that fit the data better. A detector in --init keeps its own",
+        "scales of the default boxes: the paper's for voc, for coco (smaller objects), or auto: "
+        "those that fit the data better. Ignored if --init is a detector, which keeps its own",
         choices=("voc", "coco", "auto"),
     )
-    batch_norm: bool = _option(False, "for training from scratch; folded into the weights written")
-    init: str = _option("", "start from: vgg16 (downloaded), VGG16 features, or any weights file")
-    init_layers: str = _option("", "take these layers alone from --init, joined by commas")
-    freeze: str = _option("", "layers that stay as they are, joined by commas")
+    batch_norm: bool = _option(
+        False, "batch normalisation, for training from scratch; folded into the saved weights"
+    )
+    init: str = _option(
+        "", "pretrained weights: vgg16 (downloaded), a file of VGG16 features, or any weights file"
+    )
+    init_layers: str = _option("", "layers to load from --init, comma-separated; empty: all")
+    freeze: str = _option("", "layers that are not trained, comma-separated")
 
-    iterations: int = _option(120_000, "steps of the optimiser")
-    batch: int = _option(32, "images a step, of each process")
-    accumulate: int = _option(1, "parts into which a batch is cut, where memory is short")
+    iterations: int = _option(120_000, "optimiser steps")
+    batch: int = _option(32, "batch size per process")
+    accumulate: int = _option(1, "gradient accumulation steps per batch")
     optimizer: str = _option("sgd", "sgd (momentum 0.9) or adamw", choices=("sgd", "adamw"))
     lr: float = _option(1e-3, "learning rate")
-    base_lr: float = _option(1.0, "factor to the learning rate of conv1 to conv5")
-    weight_decay: float = _option(5e-4, "on kernels; not on biases and normalisation")
+    base_lr: float = _option(1.0, "learning-rate multiplier of the backbone (conv1 to conv5)")
+    weight_decay: float = _option(
+        5e-4, "weight decay of kernels; biases and normalisation have none"
+    )
     schedule: str = _option(
         "steps",
-        "steps: a tenth after 2/3 and a hundredth after 5/6 of the iterations; cosine: to zero",
+        "learning-rate schedule. steps: a tenth after 2/3 and a hundredth after 5/6 of the "
+        "iterations; cosine: to zero",
         choices=("steps", "cosine"),
     )
-    warmup: int = _option(500, "iterations of linear warm-up, at most an eighth of all")
-    clip: float = _option(10.0, "largest norm of the gradient")
-    ema: float = _option(0.0, "decay of the weights' moving average; 0 for none")
-    augment: str = _option("ssd", "augmentation", choices=CHOICES)
-    seed: int = _option(0, "of the start, the order and the augmentation")
+    warmup: int = _option(500, "iterations of linear warm-up, at most an eighth of --iterations")
+    clip: float = _option(10.0, "maximum gradient norm")
+    ema: float = _option(
+        0.0, "decay of the weights' exponential moving average, 0 to below 1; 0 disables it"
+    )
+    augment: str = _option(
+        "ssd", "augmentation: none, light (flip and colours) or ssd (the paper's)", choices=CHOICES
+    )
+    seed: int = _option(0, "random seed (initialisation, shuffling, augmentation)")
 
-    precision: str = _option("auto", "auto, fp32, bf16 or fp16", choices=("auto", *PRECISIONS))
+    precision: str = _option("auto", "data type of the computation", choices=("auto", *PRECISIONS))
     device: str = _option("auto", "auto, cpu, cuda, cuda:N", free=True)
-    workers: int = _option(1, "processes that read and augment images", free=True)
+    workers: int = _option(1, "data loading processes; 0: in the main process", free=True)
     validate_every: int = _option(5000, "iterations between validations", free=True)
     checkpoint_every: int = _option(500, "iterations between checkpoints", free=True)
-    store: str = _option("fp32", "type of the weights written", choices=("fp32", "fp16"), free=True)
-    tensorboard: bool = _option(False, "write TensorBoard events, too", free=True)
-    resume: bool = _option(False, "go on from the last checkpoint in --out", free=True)
+    store: str = _option(
+        "fp32", "data type of the saved weights", choices=("fp32", "fp16"), free=True
+    )
+    tensorboard: bool = _option(False, "also write TensorBoard events", free=True)
+    resume: bool = _option(False, "continue from the last checkpoint in --out", free=True)
 
     def __post_init__(self) -> None:
         for name in ("data", "out"):
@@ -82,17 +103,17 @@ class Options:
             if getattr(self, name) < 0:
                 raise ValueError(f"--{_flag(name)} must not be negative, got {getattr(self, name)}")
         if self.freeze and not self.init:
-            raise ValueError(f"--freeze {self.freeze} needs --init: random layers have to learn")
+            raise ValueError(f"--freeze {self.freeze} needs --init: random layers must be trained")
         if not 0 <= self.ema < 1:
             raise ValueError(f"--ema must be from 0 to below 1, got {self.ema}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # A few hundred images, a trained base network, minutes.
+    # A few hundred images, a pretrained backbone, minutes.
     "small": {
         "boxes": "auto",
-        "freeze": "conv1,conv2",  # as the paper's own training had it
+        "freeze": "conv1,conv2",  # as in the paper's own code
         "iterations": 430,
         "batch": 8,
         "optimizer": "adamw",
@@ -106,7 +127,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "validate_every": 215,
         "checkpoint_every": 50,
     },
-    # A narrow network from nothing: what the demo's weights were made with.
+    # A narrow network from scratch: how the demo's weights were made.
     "demo": {
         "width": 0.25,
         "batch_norm": True,
@@ -131,13 +152,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line; options that are not given are absent from the result."""
     result = argparse.ArgumentParser(
         prog="python -m training.train",
-        description="Trains SSD300 on a VOC-format data set; also under torchrun.",
+        description="Trains SSD300 on a VOC-format dataset; also under torchrun.",
         argument_default=argparse.SUPPRESS,
     )
     result.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="values for all options that are not given: "
+        help="default values of all other options: "
         + "; ".join(f"{name}: {_words(values)}" for name, values in PRESETS.items()),
     )
     for option in fields(Options):
@@ -157,12 +178,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = None) -> Options:
-    """The options of a run from its command line.
+    """The options of a run: preset, command line and, on resuming, those of the checkpoint.
 
     Args:
         arguments: the command line; None for the process's own.
-        stored: options of the run to resume. They stand; only those that do not change the result
-            can be given anew.
+        stored: options of the run to resume; the command line may change only `free` ones.
 
     Raises:
         ValueError: a value is out of range, or differs from the stored one.
@@ -176,17 +196,18 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
         if name not in free and value != stored[name]:
             raise ValueError(
                 f"--{_flag(name)} {value} differs from the run to resume, which has "
-                f"{stored[name]!r}; leave it out, or start another run"
+                f"{stored[name]!r}; omit it, or choose another --out"
             )
     return Options(**{**stored, **{k: v for k, v in given.items() if k in free}})
 
 
 def as_dict(options: Options) -> dict[str, Any]:
+    """The options by name, as checkpoints and `run.json` hold them; see `resolve`."""
     return asdict(options)
 
 
 def peek(arguments: Sequence[str] | None) -> tuple[Path | None, bool]:
-    """`--out` and `--resume` of a command line."""
+    """`--out` (None if absent) and `--resume` of a command line, before the checkpoint is read."""
     given = vars(parser().parse_args(arguments))
     return Path(given["out"]) if "out" in given else None, given.get("resume", False)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training starts from: a trained base network, another detector, or nothing."""
+"""Pretrained weights: a backbone, or another detector."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _VGG16_LAYERS = {
 
 
 @dataclass(frozen=True)
-class Start:
-    """Tensors to start from.
+class Pretrained:
+    """Tensors to initialise a network with.
 
     Attributes:
         tensors: keys of SSD300's state dict, not necessarily all of them.
-        config: default boxes and input normalisation that they were trained with.
-        classes: of the heads, None where there are no heads.
+        config: default boxes and input normalisation of their training.
+        classes: of the heads, None if the file has no heads.
     """
 
     tensors: dict[str, Tensor]
@@ -43,12 +43,12 @@ class Start:
     classes: tuple[str, ...] | None = None
 
 
-def read(source: str) -> Start:
+def read(source: str) -> Pretrained:
     """Reads what `--init` names.
 
     Args:
         source: `vgg16` (torchvision's ImageNet weights, downloaded), a file of VGG16 features with
-            torchvision's keys, or any weights file that `ssd_ros.weights.weights` reads.
+            torchvision's keys, or any weights file that `ssd_ros.weights.reader` reads.
 
     Raises:
         WeightsError: the file cannot be used.
@@ -56,93 +56,99 @@ def read(source: str) -> Start:
     if source == VGG16_DOWNLOAD:
         from torchvision.models import VGG16_Weights
 
-        found = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-        return _from_vgg16(dict(found))
+        state_dict = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        return _from_vgg16(dict(state_dict))
     path = Path(source)
-    found = reader.load_tensors(path)
-    if "features.0.weight" in found:
+    state_dict = reader.load_tensors(path)
+    if "features.0.weight" in state_dict:
         try:
-            return _from_vgg16(found)
+            return _from_vgg16(state_dict)
         except KeyError as error:
             raise WeightsError(
-                f"weights file '{path}': is of VGG16 features, but lacks {error}"
+                f"weights file '{path}': has VGG16 features, but no tensor {error}"
             ) from None
     weights = reader.read(path)
     tensors = {key: tensor.float() for key, tensor in weights.tensors.items()}
-    return Start(tensors, weights.config, weights.classes)
+    return Pretrained(tensors, weights.config, weights.classes)
 
 
-def _from_vgg16(found: dict[str, Tensor]) -> Start:
+def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
     tensors = {
-        f"{layer}.{part}": found[f"features.{number}.{part}"].float()
+        f"{layer}.{part}": state_dict[f"features.{number}.{part}"].float()
         for layer, number in _VGG16_LAYERS.items()
         for part in ("weight", "bias")
     }
-    return Start(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
+    return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
 def layers(names: str) -> tuple[str, ...]:
-    """Names of SSD300's layers, given joined by commas.
+    """Names of SSD300's layers from a comma-separated list.
 
     Raises:
-        ValueError: there is no such layer.
+        ValueError: unknown layer.
     """
-    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
-    unknown = [name for name in wanted if name not in LAYERS]
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    unknown = [name for name in chosen if name not in LAYERS]
     if unknown:
-        raise ValueError(f"there is no layer '{unknown[0]}'; layers are {', '.join(LAYERS)}")
-    return wanted
+        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(LAYERS)}")
+    return chosen
 
 
 LAYERS = (*(f"conv{i}" for i in range(1, 12)), "norm4", "scores", "offsets")
 
 
-def apply(model: SSD300, start: Start, classes: Sequence[str], only: Sequence[str] = ()) -> int:
-    """Copies tensors into a network; class scores only where the classes are the same.
+def apply(
+    model: SSD300, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()
+) -> int:
+    """Copies tensors into a network; the class heads only where the classes are the same.
 
     Args:
         model: the network, with or without batch normalisation.
-        start: where from.
-        classes: of the network.
-        only: layers to copy; empty for all.
+        source: where they come from.
+        classes: class names of the network.
+        only: names of the layers to copy; empty for all.
 
     Returns:
         The number of tensors copied.
 
     Raises:
-        ValueError: a tensor has another shape, or nothing is left to copy.
+        ValueError: a tensor has another shape, or no tensor is in the chosen layers.
     """
     state = model.state_dict()
     copied = 0
-    for key, tensor in start.tensors.items():
+    for key, tensor in source.tensors.items():
         layer = key.split(".")[0]
-        if (only and layer not in only) or (layer == "scores" and start.classes != tuple(classes)):
+        if (only and layer not in only) or (layer == "scores" and source.classes != tuple(classes)):
             continue
         if state[key].shape != tensor.shape:
             raise ValueError(
-                f"tensor '{key}' to start from has shape {tuple(tensor.shape)}, the network's has "
+                f"pretrained tensor '{key}' has shape {tuple(tensor.shape)}, the network's has "
                 f"{tuple(state[key].shape)}: is --width {model.width:g} the width of that file?"
             )
         state[key].copy_(tensor)
         copied += 1
     if not copied:
-        raise ValueError(f"nothing to start from in the layers {', '.join(only)}")
+        raise ValueError(f"no pretrained tensors in the layers {', '.join(only)}")
     return copied
 
 
-def quiet_heads(model: SSD300) -> None:
-    """Lets a new network start without an opinion: no class preferred, every offset zero.
+def zero_init_heads(model: SSD300) -> None:
+    """Sets the heads' kernels to zero: equal class probabilities and zero offsets everywhere.
 
-    Random heads do not know the scale of the features under them. On VGG16's their scores are so
-    far apart that the loss starts five times too high, and its first gradients spoil the layers
-    that were trained already.
+    Random heads do not fit the scale of the features below them. On VGG16 their logits differ so
+    much that the loss starts five times too high, and its first gradients spoil the pretrained
+    layers.
     """
     for head in (*model.scores, *model.offsets):
         nn.init.zeros_(head.weight)
 
 
 def freeze(model: SSD300, frozen: Sequence[str]) -> list[nn.Module]:
-    """Keeps layers as they are; returns them, so that their batch statistics stay, too."""
+    """Excludes layers from training.
+
+    Returns:
+        The layers: a trainer keeps them in evaluation mode, so that their batch statistics stay.
+    """
     modules = [module for name, module in model.named_children() if name in frozen]
     for module in modules:
         module.requires_grad_(False)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a run: record, checkpoint, metrics, weights. Each is written whole or not at all."""
+"""The files of a run; each is written completely or not at all.
+
+`run.json` (how it was started), `checkpoint.pt`, `metrics.jsonl`, and two weights files.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ import torch
 
 from ssd_ros import atomic
 
-CHECKPOINT, METRICS, RECORD = "checkpoint.pt", "metrics.jsonl", "run.json"
+CHECKPOINT, METRICS, RUN_INFO = "checkpoint.pt", "metrics.jsonl", "run.json"
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -44,6 +47,21 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
         raise ValueError(f"checkpoint '{path}' cannot be read: {error}") from None
 
 
+def check_resumable(state: Mapping[str, Any], classes: Sequence[str], processes: int) -> None:
+    """Checks that a checkpoint fits the dataset's classes and the number of processes.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if list(state["classes"]) != list(classes):
+        raise ValueError(
+            f"the dataset has the classes {', '.join(classes)}, the run to resume "
+            f"{', '.join(state['classes'])}"
+        )
+    if state["processes"] != processes:
+        raise ValueError(f"the run to resume has {state['processes']} processes, not {processes}")
+
+
 def add_session(
     out: Path,
     iteration: int,
@@ -52,9 +70,20 @@ def add_session(
     classes: Sequence[str],
     device: str,
 ) -> None:
-    """Notes in `run.json` how this session of a run was started, beside those before it."""
-    path = out / RECORD
-    before = read_record(out)["sessions"] if path.exists() else []
+    """Appends this session of a run to `run.json`.
+
+    Args:
+        out: folder of the run.
+        iteration: at which the session starts.
+        arguments: the command line.
+        options, classes: of the run.
+        device: in words.
+
+    Raises:
+        ValueError: an existing `run.json` is broken.
+    """
+    path = out / RUN_INFO
+    before = read_run_info(out)["sessions"] if path.exists() else []
     session = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "iteration": iteration,
@@ -66,47 +95,52 @@ def add_session(
             "OpenCV": cv2.__version__,
         },
     }
-    record = {"options": dict(options), "classes": list(classes), "sessions": [*before, session]}
-    atomic.write(path, (json.dumps(record, indent=2) + "\n").encode())
+    info = {"options": dict(options), "classes": list(classes), "sessions": [*before, session]}
+    atomic.write(path, (json.dumps(info, indent=2) + "\n").encode())
 
 
-def read_record(out: Path) -> dict[str, Any]:
-    """What `run.json` holds: `options`, `classes`, and `sessions` in the order of their starts.
+def read_run_info(out: Path) -> dict[str, Any]:
+    """The content of `run.json`: `options`, `classes`, and `sessions` in the order of their starts.
 
     Raises:
-        ValueError: the folder is not one of a run, or the file is broken.
+        ValueError: the folder is not a run folder, or the file is broken.
     """
-    path = out / RECORD
+    path = out / RUN_INFO
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {name: record[name] for name in ("options", "classes", "sessions")}
+        info = json.loads(path.read_text(encoding="utf-8"))
+        return {name: info[name] for name in ("options", "classes", "sessions")}
     except FileNotFoundError:
-        raise ValueError(f"'{out}' is not the folder of a run: it has no {RECORD}") from None
+        raise ValueError(f"'{out}' is not the folder of a run: it has no {RUN_INFO}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{path}' is not as training.train writes it: {error!r}") from None
+        raise ValueError(f"'{path}' is not a run.json of training.train: {error!r}") from None
 
 
 class Metrics:
-    """`metrics.jsonl`, one object a line, and TensorBoard events where they are wanted.
+    """Writes `metrics.jsonl`, one object per line, and optionally TensorBoard events.
 
     Args:
         out: folder of the run.
-        iteration: lines of later iterations are dropped: a resumed run writes them again.
+        iteration: lines of later iterations are dropped: the resumed run writes them again.
         tensorboard: write events to out/tensorboard.
+        enabled: False in processes that write no files; `add` then does nothing.
     """
 
-    def __init__(self, out: Path, iteration: int, tensorboard: bool) -> None:
+    def __init__(self, out: Path, iteration: int, tensorboard: bool, enabled: bool = True) -> None:
+        self._enabled, self._path, self._events = enabled, out / METRICS, None
+        if not enabled:
+            return
         out.mkdir(parents=True, exist_ok=True)
-        self._path = out / METRICS
         kept = [row for row in read_metrics(out) if row["iteration"] <= iteration]
         atomic.write(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self._events = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(out / "tensorboard", purge_step=iteration + 1)
 
     def add(self, iteration: int, **values: float | None) -> None:
+        """Appends the values of an iteration; None becomes null, and is not a TensorBoard event."""
+        if not self._enabled:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **values}) + "\n")
         if self._events is not None:
@@ -117,7 +151,7 @@ class Metrics:
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics; a last one that was cut short is left out."""
+    """The lines of a run's metrics; empty without a file. An incomplete last line is dropped."""
     path = out / METRICS
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The annotated images of a dataset, with classes as numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from ssd_ros.io import image_files
+from training.data.boxes import clip_and_validate
+from training.data.voc import Annotation, ImageRecord, VOCError, find_classes, read_annotation
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its annotated objects.
+
+    Attributes:
+        record: image and annotation file.
+        labels: int64 (N,), 0-based class.
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, as written in the file.
+        difficult: bool (N,).
+        size: width and height stated in the annotation, None where it states none.
+    """
+
+    record: ImageRecord
+    labels: np.ndarray
+    boxes: np.ndarray
+    difficult: np.ndarray
+    size: tuple[int, int] | None = None
+
+
+def load(
+    records: Sequence[ImageRecord], classes: Sequence[str] | None = None
+) -> tuple[list[Sample], tuple[str, ...]]:
+    """Reads the annotations of an image set.
+
+    Args:
+        records: the images.
+        classes: class names; None to find them in the annotations.
+
+    Returns:
+        The samples in the order of the records, and the class names.
+
+    Raises:
+        VOCError: an annotation cannot be read, a class is unknown, or there is no object at all.
+    """
+    progress = tqdm(records, desc="annotations", unit="file", disable=None, leave=False)
+    annotations = [read_annotation(record.annotation) for record in progress]
+    names = tuple(classes) if classes is not None else find_classes(annotations)
+    if not any(annotation.names for annotation in annotations):
+        raise VOCError(f"none of the {len(records)} images has an object")
+    index = {name: i for i, name in enumerate(names)}
+    return [
+        _sample(record, annotation, index)
+        for record, annotation in zip(records, annotations, strict=True)
+    ], names
+
+
+def _sample(record: ImageRecord, annotation: Annotation, index: dict[str, int]) -> Sample:
+    unknown = [name for name in annotation.names if name not in index]
+    if unknown:
+        raise VOCError(
+            f"annotation '{record.annotation}' has the class '{unknown[0]}', "
+            f"expected one of {', '.join(index)}"
+        )
+    labels = np.array([index[name] for name in annotation.names], np.int64)
+    return Sample(record, labels, annotation.boxes, annotation.difficult, annotation.size)
+
+
+def degenerate_boxes(samples: Sequence[Sample]) -> Counter[str]:
+    """For each annotation file the number of boxes that training ignores, by the stated sizes."""
+    unlimited = (2**20, 2**20)
+    counts = {
+        str(s.record.annotation): int((~clip_and_validate(s.boxes, s.size or unlimited)[1]).sum())
+        for s in samples
+    }
+    return Counter({name: count for name, count in counts.items() if count})
+
+
+def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+    """Width and height of each image as annotated, else read from the image."""
+    return [s.size or image_files.read(s.record.image).shape[1::-1] for s in samples]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images of a run.
+
+    Attributes:
+        samples: to train on.
+        val_samples: to validate on; empty without validation.
+        classes: class names of both.
+    """
+
+    samples: list[Sample]
+    val_samples: list[Sample]
+    classes: tuple[str, ...]

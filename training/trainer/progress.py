@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a run is: what a checkpoint holds besides tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from training.trainer.distributed import Processes
+
+LOG_EVERY = 10  # iterations between two lines of the metrics
+
+
+@dataclass
+class Progress:
+    """Counters of a run; the field names are those in checkpoints.
+
+    Attributes:
+        iteration: optimiser steps done.
+        best: highest validation mAP (VOC2007) so far, -1 before the first validation.
+        sums: classification and localisation loss, summed since the last line of the metrics.
+        seconds: time spent in steps, over all sessions.
+    """
+
+    iteration: int = 0
+    best: float = -1.0
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    seconds: float = 0.0
+
+    def add(self, losses: Sequence[float], seconds: float) -> None:
+        """Counts a step: its classification and localisation loss, and its time."""
+        self.sums = [a + b for a, b in zip(self.sums, losses, strict=True)]
+        self.seconds += seconds
+
+    def take_mean_losses(self, processes: Processes) -> dict[str, float]:
+        """Mean losses of all processes since the last call; every process must call it."""
+        steps = (self.iteration - 1) % LOG_EVERY + 1
+        sums = processes.sum(*self.sums)
+        classification, location = (value / steps / processes.count for value in sums)
+        self.sums = [0.0, 0.0]
+        return {
+            "loss": classification + location,
+            "classification": classification,
+            "location": location,
+        }
