@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ssd_ros import atomic
-from ssd_ros.backends.pytorch import PRECISIONS
+from ssd_ros.backends.backend import PRECISIONS
 from ssd_ros.detections import Detections, Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.drawing import annotate

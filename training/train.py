@@ -121,6 +121,7 @@ class Trainer:
             NotFinite: the loss or the gradient is.
         """
         run, defaults = self.run, self.model.defaults
+        variances = self.model.config.variances
         matches = [
             match(part.boxes.to(self.device), part.labels.to(self.device), defaults)
             for part in parts
@@ -138,7 +139,10 @@ class Trainer:
             with self._synchronised(last), self._autocast():
                 images = part.images.to(self.device, non_blocking=True)
                 scores, offsets = self.network(self.model.normalise(images))
-                losses = torch.stack(multibox_loss(scores, offsets, found, defaults)) / divisor
+                losses = (
+                    torch.stack(multibox_loss(scores, offsets, found, defaults, variances))
+                    / divisor
+                )
                 self.scaler.scale(losses.sum()).backward()
             sums += losses.detach()
         self.scaler.unscale_(self.optimizer)
@@ -287,7 +291,7 @@ class Trainer:
         if result:
             note |= {key: result[key] for key in ("map_voc2007", "map")}
         tensors = {key: tensor.to("cpu", dtype) for key, tensor in tensors.items()}
-        return Weights(tensors, self.classes, self.config, self.run.width, note)
+        return Weights(tensors, self.classes, self.model.config, note)
 
     # --- checkpoints ----------------------------------------------------------------------------
 

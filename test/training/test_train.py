@@ -280,8 +280,8 @@ def test_the_loss_falls_and_the_best_weights_are_kept(trained):
     assert best.training["map_voc2007"] == max(maps.values())
     assert best.training["iterations"] in maps
     assert best.classes == ("disc", "square")
-    assert best.width == 0.0625
-    assert best.tensors["conv1.1.weight"].dtype == torch.float16
+    assert best.config == PAPER_VOC.with_width(0.0625)
+    assert best.tensors["conv1.1.weight"].dtype == np.float16
 
 
 def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_path):
@@ -396,7 +396,7 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     save_file(features, tmp_path / "vgg.safetensors")
     start = pretrained.read(str(tmp_path / "vgg.safetensors"))
     assert start.config.mean == pretrained.IMAGENET_MEAN
-    assert start.config.scales == PAPER_VOC.scales
+    assert start.config.feature_maps == PAPER_VOC.feature_maps
     model = SSD300(3)
     assert pretrained.apply(model, start, ["a", "b", "c"]) == 26
     assert torch.equal(model.conv5[4].weight, features["features.28.weight"])

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
-from ssd_ros.model.config import PAPER_VOC, TORCHVISION, SSDConfig
+from ssd_ros.model.config import COCO_SCALES, VOC_SCALES, SSDConfig, ssd300_maps
 from ssd_ros.model.default_boxes import default_boxes
 from training.data import batches
 from training.data.voc import usable
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
-SCALES = {"voc": PAPER_VOC.scales, "coco": TORCHVISION.scales}
+SCALES = {"voc": VOC_SCALES, "coco": COCO_SCALES}
 _MOST = 1000  # images that are enough to tell
 
 
@@ -60,7 +60,7 @@ def _objects(examples: Sequence[batches.Example]) -> list[tuple[Tensor, np.ndarr
 def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) -> float:
     if not objects:
         return 0.0
-    defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
+    defaults = box_convert(torch.from_numpy(default_boxes(config)), "cxcywh", "xyxy")
     overlap = np.concatenate([box_iou(corners, defaults).amax(dim=1) for corners, _ in objects])
     label = np.concatenate([labels for _, labels in objects])
     sums, counts = np.bincount(label, overlap), np.bincount(label)
@@ -68,4 +68,4 @@ def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) ->
 
 
 def _scaled(config: SSDConfig, choice: str) -> SSDConfig:
-    return replace(config, scales=SCALES[choice])
+    return replace(config, feature_maps=ssd300_maps(SCALES[choice]))

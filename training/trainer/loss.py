@@ -13,6 +13,7 @@ On the same scores, offsets and targets the loss equals torchvision's `SSD.compu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from ssd_ros.model.default_boxes import encode
+from ssd_ros.model.box_coding import VARIANCES, encode
 
 MATCH_IOU = 0.5
 NEGATIVES_PER_POSITIVE = 3
@@ -91,7 +92,11 @@ def _iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def multibox_loss(
-    scores: Tensor, offsets: Tensor, matches: Matches, defaults: Tensor
+    scores: Tensor,
+    offsets: Tensor,
+    matches: Matches,
+    defaults: Tensor,
+    variances: Sequence[float] = VARIANCES,
 ) -> tuple[Tensor, Tensor]:
     """The two sums of equation 1, to be divided by the number of matched boxes.
 
@@ -102,6 +107,7 @@ def multibox_loss(
         offsets: (B, N, 4).
         matches: of the same batch.
         defaults: float32 (N, 4).
+        variances: of the offsets, from the network's configuration.
 
     Returns:
         Sum of the cross entropies of matched boxes and of the hardest negatives, three of them a
@@ -110,7 +116,7 @@ def multibox_loss(
     with torch.autocast(scores.device.type, enabled=False):
         scores, offsets = scores.float(), offsets.float()
         image, default = matches.classes.nonzero(as_tuple=True)
-        wanted = encode(matches.boxes, defaults[default])
+        wanted = encode(matches.boxes, defaults[default], variances)
         location = F.smooth_l1_loss(offsets[image, default], wanted, reduction="sum")
 
         entropy = F.cross_entropy(scores.flatten(0, 1), matches.classes.flatten(), reduction="none")

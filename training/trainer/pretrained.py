@@ -68,8 +68,7 @@ def read(source: str) -> Start:
                 f"weights file '{path}': is of VGG16 features, but lacks {error}"
             ) from None
     weights = reader.read(path)
-    tensors = {key: tensor.float() for key, tensor in weights.tensors.items()}
-    return Start(tensors, weights.config, weights.classes)
+    return Start(weights.model().state_dict(), weights.config, weights.classes)
 
 
 def _from_vgg16(found: dict[str, Tensor]) -> Start:
@@ -121,7 +120,8 @@ def apply(model: SSD300, start: Start, classes: Sequence[str], only: Sequence[st
         if state[key].shape != tensor.shape:
             raise ValueError(
                 f"tensor '{key}' to start from has shape {tuple(tensor.shape)}, the network's has "
-                f"{tuple(state[key].shape)}: is --width {model.width:g} the width of that file?"
+                f"{tuple(state[key].shape)}: is --width {model.config.width} the width of that "
+                "file?"
             )
         state[key].copy_(tensor)
         copied += 1
