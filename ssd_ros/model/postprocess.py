@@ -73,7 +73,7 @@ def postprocess(
     Returns:
         float32 tensor (D, 7), one row a detection: index of the image in the batch, 0-based
         class, score, and x1 y1 x2 y2 as fractions of the image, 0 <= x1 < x2 <= 1. Sorted by
-        image, then by falling score. One tensor, so that one copy brings it to the host.
+        image, then by descending score. One tensor, so that one copy brings it to the host.
     """
     probabilities = logits.float().softmax(dim=-1)[..., 1:]
     passed = probabilities > thresholds.score_threshold

@@ -23,7 +23,10 @@ from ssd_ros.weights.weights import WeightsError
 
 Arrays = dict[str, np.ndarray]
 
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_DTYPES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
+    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8"},
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def open_file(path: Path) -> tuple[Header, Callable[[], Arrays]]:
             {key: tuple(tensor.shape) for key, tensor in tensors.items()},
             {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in tensors.items()},
         )
-        return header, lambda: {key: _from_torch(tensor) for key, tensor in tensors.items()}
+        return header, lambda: {key: _from_torch(key, tensor) for key, tensor in tensors.items()}
     if data[8:9] == b"{":
         return _safetensors_header(data), lambda: _safetensors_arrays(data)
     raise WeightsError("is neither a .safetensors file nor a PyTorch state dict")
@@ -79,6 +82,8 @@ def _safetensors_header(data: bytes) -> Header:
     try:
         entries = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = dict(entries.pop("__metadata__", None) or {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("metadata must be texts")
         shapes = {key: tuple(map(int, entry["shape"])) for key, entry in entries.items()}
         dtypes = {key: _DTYPES.get(e["dtype"], str(e["dtype"])) for key, e in entries.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -96,8 +101,10 @@ def _safetensors_arrays(data: bytes) -> Arrays:
         if entry["dtype"] == "BF16":  # the upper half of a float32
             bits = np.frombuffer(entry["data"], "<u2").astype(np.uint32) << 16
             array = bits.view(np.float32)
-        else:
+        elif entry["dtype"] in _DTYPES:
             array = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
+        else:
+            raise WeightsError(f"tensor '{key}' has type {entry['dtype']}, which NumPy lacks")
         arrays[key] = array.reshape(entry["shape"])
     return arrays
 
@@ -106,9 +113,12 @@ def _damaged(error: Exception) -> WeightsError:
     return WeightsError(f"is a damaged or truncated .safetensors file ({error})")
 
 
-def _from_torch(tensor: Any) -> np.ndarray:
+def _from_torch(key: str, tensor: Any) -> np.ndarray:
     tensor = tensor.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    try:
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, …
+        raise WeightsError(f"tensor '{key}' is no plain array ({error})") from None
 
 
 def _unpickle(data: bytes) -> dict[str, Any]:

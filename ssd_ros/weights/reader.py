@@ -32,7 +32,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
             own. Files with torchvision's 21 or 91 outputs need none: they are VOC and COCO.
 
     Returns:
-        weights whose tensors are NumPy arrays, as wide as in the file but for bfloat16.
+        weights whose tensors are NumPy arrays of the file's types, float32 for bfloat16.
 
     Raises:
         WeightsError: the file is missing, damaged, of another network, holds tensors that are
