@@ -100,7 +100,7 @@ def contenders(device: str, image: np.ndarray) -> dict[str, Callable[[], object]
     runs["ssd_ros, the same weights, bf16"] = lambda: half(batch)
     for width in (0.5, 0.25):
         model = SSD300(20, width)
-        small = Weights(model.state_dict(), ours.classes, model.config, width)
+        small = Weights(model.state_dict(), ours.classes, model.config)
         narrow = Detector(small, device, "fp32", Thresholds(0.3, 0.45, 200))
         runs[f"ssd_ros, width {width:g}"] = lambda narrow=narrow: narrow(batch)  # type: ignore[misc]
     return runs

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ssd_ros.backends.pytorch import PRECISIONS
+from ssd_ros.backends.backend import PRECISIONS
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image, ImageError

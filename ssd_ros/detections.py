@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections, and the thresholds that decide which candidates become one. NumPy only."""
+"""Detections, and the thresholds that candidates must pass. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one image, best first.
+    """The detections of one image, by descending score.
 
     Attributes:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the image, continuous coordinates,
             0 <= x1 < x2 <= width.
-        scores: float32 (N,), 0 to 1, falling.
+        scores: float32 (N,), 0 to 1, descending.
         labels: int64 (N,), 0-based index into the detector's classes.
     """
 
@@ -33,10 +33,9 @@ class Thresholds:
 
     Attributes:
         score_threshold: a detection's score is above it, 0 to 1.
-        nms_iou_threshold: of two boxes of a class that overlap by more than this intersection
-            over union, only the better scored one stays, 0 to 1.
-        max_detections: at most so many in an image.
-        top_k: candidates of an image and class that reach the suppression.
+        nms_iou_threshold: IoU threshold for per-class non-maximum suppression, 0 to 1.
+        max_detections: maximum number per image; the highest scores are kept.
+        top_k: maximum number of candidates per image and class before the suppression.
 
     Raises:
         ValueError: a value is out of its range.

@@ -8,26 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ssd_ros.backends.pytorch import TorchBackend
+from ssd_ros.backends import backend
 from ssd_ros.detections import Detections, Thresholds
 from ssd_ros.image import Image
 from ssd_ros.model.config import INPUT_SIZE
-from ssd_ros.model.postprocess import postprocess
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
 
 class Detector:
-    """Runs SSD300 on images.
+    """Runs a network on images.
 
     Call it from one thread, `warm_up` included: on the CPU each thread that computes gets OpenMP
     workers of its own, and those of two threads slow each other down even while one rests.
 
     Args:
         weights: a weights file (see `ssd_ros.weights.reader`), or one that is already read.
-        device, precision: see `ssd_ros.backends.pytorch.TorchBackend`.
+        device, precision: see `ssd_ros.backends.backend.BackendOptions`.
         thresholds: scores, overlaps and counts.
         class_filter: names of the classes to report; empty for all.
 
@@ -47,8 +45,10 @@ class Detector:
         if not isinstance(weights, Weights):
             weights = read(weights)
         self.classes = weights.classes
-        self._backend = TorchBackend(weights.model(), device, precision)
-        self.device = str(self._backend.device)
+        self._config = weights.config
+        options = backend.BackendOptions(device=device, precision=precision)
+        self._backend = backend.create(weights, options)
+        self.device = self._backend.device
         self.precision = self._backend.precision
         self._set_thresholds(thresholds, class_filter)
 
@@ -66,35 +66,43 @@ class Detector:
                 f"the weights have: {', '.join(self.classes)}"
             )
         self.thresholds = thresholds
-        mask = [not class_filter or name in class_filter for name in self.classes]
-        self._class_mask = torch.tensor(mask, device=self._backend.device) if class_filter else None
+        mask = np.array([name in class_filter for name in self.classes]) if class_filter else None
+        # Imported here, so that the node and the commands start without PyTorch.
+        from ssd_ros.model.postprocess import Postprocessor
+
+        self._postprocess = Postprocessor(self._config, thresholds, mask, self.device)
+
+    def close(self) -> None:
+        """Releases the network's memory, for all detectors of `with_thresholds`, too."""
+        self._backend.close()
 
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on an empty batch, so that the first real one is not slow."""
-        blank = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
-        self([Image(blank)] * batch)
+        size = self._config.input_size
+        self([Image(np.zeros((size, size, 3), np.uint8))] * batch)
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
         """Detections in each image, in their order; all images are one batch."""
         if not images:
             return []
-        with torch.inference_mode():
-            scores, offsets = self._backend(network_input(images))
-            found = postprocess(
-                scores, offsets, self._backend.defaults, self.thresholds, self._class_mask
-            )
-            rows = found.cpu().numpy()
+        logits, offsets = self._backend.infer(network_input(images, self._config.input_size))
+        rows = self._postprocess(logits, offsets)
         starts = np.searchsorted(rows[:, 0], np.arange(len(images) + 1))
         return [
             _in_pixels(rows[starts[i] : starts[i + 1]], image) for i, image in enumerate(images)
         ]
 
 
-def network_input(images: Sequence[Image]) -> np.ndarray:
-    """Images warped to the network's input as in the paper: uint8 RGB (B, 300, 300, 3)."""
-    batch = np.empty((len(images), INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+def network_input(images: Sequence[Image], input_size: int = INPUT_SIZE) -> np.ndarray:
+    """Images warped to the network's input as in the paper: uint8 RGB (B, S, S, 3).
+
+    Args:
+        images: of any size.
+        input_size: S, in pixels.
+    """
+    batch = np.empty((len(images), input_size, input_size, 3), np.uint8)
     for image, target in zip(images, batch, strict=True):
-        image.resized(INPUT_SIZE, INPUT_SIZE, "rgb", out=target)
+        image.resized(input_size, input_size, "rgb", out=target)
     return batch
 
 

@@ -43,7 +43,6 @@ from ssd_ros.detector import Detector
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.messages.images import as_array, fill_image
-from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.ros.detector_node import DetectorNode
 from ssd_ros.weights.native import write
@@ -445,7 +444,7 @@ def write_random_weights(
         for head in model.scores:
             head.weight *= 0.3
             head.bias[:: len(classes) + 1] += 5  # the background's
-    write(path, Weights(model.state_dict(), tuple(classes), PAPER_VOC, width))
+    write(path, Weights(model.state_dict(), tuple(classes), model.config))
     return path
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detector without ROS: what goes in and what comes out."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ssd_ros.detector import Detector, network_input
 from ssd_ros.drawing import annotate
 from ssd_ros.image import Image
 from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights.weights import Weights
 
@@ -23,7 +26,7 @@ THRESHOLDS = Thresholds(score_threshold=0.4)
 def weights() -> Weights:
     torch.manual_seed(1)
     model = SSD300(len(CLASSES), width=0.125)
-    return Weights(model.state_dict(), CLASSES, PAPER_VOC, 0.125)
+    return Weights(model.state_dict(), CLASSES, model.config)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,7 @@ def test_pixels_that_are_no_image_are_refused_with_their_shape(pixels, order):
         Image(pixels, order)
 
 
-def test_limits_and_classes_change_without_loading_again(detector):
+def test_thresholds_and_classes_change_without_loading_again(detector):
     cats = detector.with_thresholds(Thresholds(0.4, max_detections=2), class_filter=["cat"])
     found = cats([Image(photograph(0))])[0]
     assert len(found) <= 2
@@ -117,7 +120,29 @@ def test_bf16_finds_nearly_the_same(weights, detector):
     image = Image(photograph(0))
     best, best_half = detector([image])[0], half([image])[0]
     assert abs(float(best.scores[0] - best_half.scores[0])) < 0.05
-    np.testing.assert_array_equal(half._backend.defaults, detector._backend.defaults)
+
+
+def test_default_boxes_stay_exact_in_bf16(weights):
+    zeroed = {k: 0 * t if k.startswith("offsets") else t for k, t in weights.tensors.items()}
+    half = Detector(replace(weights, tensors=zeroed), "cpu", "bf16", Thresholds(0.3))
+    found = half([Image(photograph(0, 300, 300))])[0]
+    centres_and_sizes = default_boxes(PAPER_VOC)
+    centres, sizes = centres_and_sizes[:, :2], centres_and_sizes[:, 2:]
+    corners = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1).clip(0, 1) * 300
+    assert len(found) > 3
+    for box in found.boxes:
+        assert np.abs(corners - box).max(axis=1).min() < 1e-3
+
+
+def test_a_closed_detector_refuses_to_run(weights):
+    detector = Detector(weights, "cpu")
+    detector.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        detector([Image(photograph(0))])
+
+
+def test_the_input_size_is_the_configuration_s():
+    assert network_input([Image(photograph(0))], 128).shape == (1, 128, 128, 3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -129,7 +154,7 @@ def test_cuda_fp16_finds_nearly_the_same(weights, detector):
 
 
 def test_devices_and_precisions_that_are_not_there_are_refused_by_name():
-    with pytest.raises(ValueError, match="'cuda:99' is not there"):
+    with pytest.raises(ValueError, match=r"'cuda:99' not found: PyTorch .* reports"):
         choose_device("cuda:99")
     with pytest.raises(ValueError, match=r"auto, cpu, cuda or cuda:N, got 'tpu9'"):
         choose_device("tpu9")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs the network: PyTorch on CUDA or the CPU, at a chosen precision."""
+"""PyTorch on CUDA or the CPU, at a chosen precision."""
 
 from __future__ import annotations
 
@@ -7,53 +7,61 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.model.ssd import SSD300
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TorchBackend:
-    """SSD300 on one device.
+class PyTorchBackend:
+    """A `Backend` that runs the PyTorch network.
 
     Args:
         model: the network; it is moved to the device and cast.
-        device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        precision: `auto` (fp16 on CUDA, fp32 on the CPU), `fp32`, `bf16` or `fp16`.
+        options: device, precision and threads; the rest is for other engines.
 
     Raises:
         ValueError: no such device or precision here.
     """
 
-    def __init__(self, model: SSD300, device: str = "auto", precision: str = "auto") -> None:
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self._model = model.eval().to(self.device).to(memory_format=torch.channels_last)
-        # Only the parameters: default boxes and normalisation stay exact in float32.
+    name = "pytorch"
+
+    def __init__(self, model: SSD300, options: BackendOptions = BackendOptions()) -> None:  # noqa: B008
+        device = choose_device(options.device)
+        self.device = str(device)
+        self.precision = choose_precision(options.precision, device)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self._model: SSD300 | None = model.eval().to(device).to(memory_format=torch.channels_last)
+        # Only the parameters: the normalisation stays exact in float32.
         for parameter in self._model.parameters():
             parameter.data = parameter.data.to(PRECISIONS[self.precision])
 
-    @property
-    def defaults(self) -> Tensor:
-        """The default boxes on the device, float32 (N, 4)."""
-        return self._model.defaults
-
-    def __call__(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Class scores and offsets, on the device, of a uint8 RGB batch (B, 300, 300, 3)."""
+    @torch.inference_mode()
+    def infer(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Logits and offsets, on the device, of a uint8 RGB batch (B, S, S, 3)."""
+        if self._model is None:
+            raise RuntimeError("the backend is closed")
         batch = torch.from_numpy(images).to(self.device, non_blocking=True)
         return self._model(self._model.normalise(batch))
 
+    def close(self) -> None:
+        """Releases the network, and the GPU memory that PyTorch keeps for later."""
+        self._model = None
+        release_memory()
+
 
 def release_memory() -> None:
-    """Gives the GPU's memory of models that are gone back to others."""
+    """Returns the GPU memory of deleted networks, which PyTorch keeps for later, to the system."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`.
+    """The PyTorch device for `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        ValueError: the name is none of these, or there is no such device here.
+        ValueError: the name is none of these, or there is no such device.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -66,7 +74,7 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(
-            f"device '{name}' is not there: PyTorch {torch.__version__} sees {count} CUDA devices"
+            f"device '{name}' not found: PyTorch {torch.__version__} reports {count} CUDA devices"
         )
     return device
 

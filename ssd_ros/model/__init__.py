@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSD300 network and what belongs to it: boxes, post-processing, weights files. No ROS."""
+"""The network and what belongs to it: configuration, default boxes, post-processing. No ROS."""

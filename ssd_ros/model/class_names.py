@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class names of the public data sets, in the order of their pretrained networks."""
+"""Class names of the public datasets, in the order of their pretrained networks."""
 
 from __future__ import annotations
 

@@ -1,83 +1,201 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The numbers that tell one variant of SSD300 from another."""
+"""The configuration of a network: all numbers that tell one variant of SSD from another."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-INPUT_SIZE = 300
-FEATURE_MAPS = (38, 19, 10, 5, 3, 1)  # cells along one side, finest map first
+Clip = Literal["none", "size", "centre_and_size"]
+Backbone = Literal["vgg16"]
+
+INPUT_SIZE = 300  # of the configurations below, for callers without a configuration
+_MAX_INPUT_SIZE = 2048  # a file with nonsense must not make the robot run out of memory
+_MAX_CHANNELS = 8192
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One square feature map and its default boxes.
+
+    Attributes:
+        cells: cells along one side.
+        step: distance between the centres of two cells in input pixels.
+        box_sizes: width and height of each default box of a cell, as fractions of the image.
+
+    Raises:
+        ValueError: a number is not positive and finite, or there is no box.
+    """
+
+    cells: int
+    step: float
+    box_sizes: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if self.cells < 1:
+            raise ValueError(f"cells must be at least 1, got {self.cells}")
+        _check_positive("step", (self.step,))
+        if not self.box_sizes or any(len(size) != 2 for size in self.box_sizes):
+            raise ValueError(f"box_sizes must be pairs of width and height, got {self.box_sizes}")
+        _check_positive("box_sizes", [side for size in self.box_sizes for side in size])
 
 
 @dataclass(frozen=True)
 class SSDConfig:
-    """Default boxes and input normalisation of one SSD300 variant.
+    """A network without its classes and weights.
 
     Attributes:
-        scales: seven sides of the square default boxes as fractions of the image's side, one a
-            feature map and one more: the second square of map k has side
-            sqrt(scales[k] * scales[k + 1]) (arXiv 1512.02325, section 2.2).
-        aspect_ratios: for each of the six maps the ratios besides 1; each stands for itself and
-            its inverse, so that a cell has 2 + 2 * len(ratios) boxes.
-        steps: for each map the distance between its cells in input pixels.
-        clip: cut the sides of default boxes that are longer than the image to its length.
+        feature_maps: finest first.
+        clip: what is cut to the image in default boxes, each of the four numbers (centre x and y,
+            width, height) to 0 to 1: `none`; `size`, as in torchvision; `centre_and_size`, as in
+            implementations that clamp the whole box (amdegroot's, lufficc's).
         mean, std: of the RGB channels on the scale 0 to 1; the input is (x - mean) / std.
+        channels: output channels of the convolutions of each stage, `conv1` first; the heads
+            follow from classes and boxes.
+        variances: divisors of the centre's and the size's offsets.
+        backbone: the architecture of the first stages.
+        input_size: side of the square input in pixels.
 
     Raises:
-        ValueError: a field has the wrong length, or a number that is not finite and positive.
+        ValueError: a field has the wrong length, an unknown name, or a number out of range.
     """
 
-    scales: tuple[float, ...]
-    aspect_ratios: tuple[tuple[float, ...], ...]
-    steps: tuple[float, ...]
-    clip: bool
+    feature_maps: tuple[FeatureMap, ...]
+    clip: Clip
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    channels: tuple[tuple[int, ...], ...]
+    variances: tuple[float, ...] = (0.1, 0.2)
+    backbone: Backbone = "vgg16"
+    input_size: int = INPUT_SIZE
 
     def __post_init__(self) -> None:
-        maps = len(FEATURE_MAPS)
-        lengths = {"scales": maps + 1, "aspect_ratios": maps, "steps": maps, "mean": 3, "std": 3}
-        for name, length in lengths.items():
-            if len(getattr(self, name)) != length:
-                raise ValueError(f"{name} must have {length} entries, got {getattr(self, name)}")
-        ratios = tuple(ratio for ratios in self.aspect_ratios for ratio in ratios)
-        for name, numbers in {
-            "scales": self.scales,
-            "aspect_ratios": ratios,
-            "steps": self.steps,
-            "std": self.std,
-        }.items():
-            if not all(math.isfinite(number) and number > 0 for number in numbers):
-                raise ValueError(f"{name} must be finite and positive, got {numbers}")
+        if self.clip not in get_args(Clip):
+            raise ValueError(f"clip must be {', '.join(get_args(Clip))}, got {self.clip!r}")
+        if self.backbone not in get_args(Backbone):
+            raise ValueError(
+                f"backbone must be {', '.join(get_args(Backbone))}, got {self.backbone!r}"
+            )
+        if not 1 <= self.input_size <= _MAX_INPUT_SIZE:
+            raise ValueError(
+                f"input_size must be from 1 to {_MAX_INPUT_SIZE}, got {self.input_size}"
+            )
+        for name, length in {"mean": 3, "std": 3, "variances": 2}.items():
+            _check_length(name, getattr(self, name), length)
+        if not self.feature_maps or not self.channels:
+            raise ValueError("feature_maps and channels must not be empty")
         if not all(map(math.isfinite, self.mean)):
             raise ValueError(f"mean must be finite, got {self.mean}")
+        _check_positive("std", self.std)
+        _check_positive("variances", self.variances)
+        if not all(
+            stage and 1 <= min(stage) <= max(stage) <= _MAX_CHANNELS for stage in self.channels
+        ):
+            raise ValueError(f"channels must be from 1 to {_MAX_CHANNELS}, got {self.channels}")
 
     @property
     def boxes_per_cell(self) -> tuple[int, ...]:
         """Default boxes in one cell of each feature map."""
-        return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
+        return tuple(len(feature_map.box_sizes) for feature_map in self.feature_maps)
+
+    @property
+    def box_count(self) -> int:
+        """Default boxes of the network."""
+        return sum(m.cells**2 * len(m.box_sizes) for m in self.feature_maps)
+
+    @property
+    def width(self) -> float | None:
+        """The channel multiplier, where `scaled_channels` made the channels; else None."""
+        width = max(map(max, self.channels)) / max(map(max, _CHANNELS))
+        return width if 0 < width <= 4 and self.channels == scaled_channels(width) else None
+
+    def with_width(self, width: float) -> SSDConfig:
+        """This configuration with the channels of `scaled_channels(width)`."""
+        return replace(self, channels=scaled_channels(width))
 
 
-_RATIOS = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
-_STEPS = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)
+def ssd300_maps(
+    scales: Sequence[float],
+    aspect_ratios: Sequence[Sequence[float]] = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    steps: Sequence[float] = (8, 16, 32, 64, 100, 300),
+) -> tuple[FeatureMap, ...]:
+    """SSD300's six feature maps with the default boxes of arXiv 1512.02325, section 2.2.
 
-PAPER_VOC = SSDConfig(
-    # Sides of 30, 60, 111, 162, 213, 264 and 315 pixels: section 3.1 with conv4_3 at scale 0.1.
-    scales=(0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05),
-    aspect_ratios=_RATIOS,
-    steps=_STEPS,
-    clip=False,
-    mean=(123 / 255, 117 / 255, 104 / 255),
-    std=(1 / 255, 1 / 255, 1 / 255),
+    Args:
+        scales: seven sides of the square boxes as fractions of the image, one a map and one more:
+            the second square of map k has side sqrt(scales[k] * scales[k + 1]).
+        aspect_ratios: for each map the ratios besides 1; each makes a wide box and a tall one.
+        steps: for each map the distance between its cells in input pixels.
+
+    Raises:
+        ValueError: an argument has the wrong length, or a number that is not finite and positive.
+    """
+    cells = (38, 19, 10, 5, 3, 1)
+    _check_length("scales", scales, len(cells) + 1)
+    _check_length("aspect_ratios", aspect_ratios, len(cells))
+    _check_length("steps", steps, len(cells))
+    _check_positive("scales", scales)
+    _check_positive("aspect_ratios", [ratio for ratios in aspect_ratios for ratio in ratios])
+    _check_positive("steps", steps)
+    maps = []
+    for k, side in enumerate(scales[:-1]):
+        larger = math.sqrt(side * scales[k + 1])
+        sizes = [(side, side), (larger, larger)]
+        for ratio in aspect_ratios[k]:
+            long, short = side * math.sqrt(ratio), side / math.sqrt(ratio)
+            sizes += [(long, short), (short, long)]
+        maps.append(FeatureMap(cells[k], steps[k], tuple(sizes)))
+    return tuple(maps)
+
+
+def scaled_channels(width: float) -> tuple[tuple[int, ...], ...]:
+    """The channels of SSD300 with VGG16, times `width`, as multiples of 8 for the vector units.
+
+    Raises:
+        ValueError: the width is not above 0 and at most 4.
+    """
+    if not 0 < width <= 4:
+        raise ValueError(f"width must be above 0 and at most 4, got {width}")
+    return tuple(
+        tuple(max(8, 8 * round(count * width / 8)) for count in stage) for stage in _CHANNELS
+    )
+
+
+def _check_length(name: str, values: Sequence[object], length: int) -> None:
+    if len(values) != length:
+        raise ValueError(f"{name} must have {length} entries, got {values}")
+
+
+def _check_positive(name: str, values: Sequence[float]) -> None:
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"{name} must be finite and positive, got {values}")
+
+
+_CHANNELS = (
+    *((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512), (1024,), (1024,)),
+    *((256, 512), (128, 256), (128, 256), (128, 256)),  # the extra layers conv8 to conv11
 )
 
+# Sides of 30, 60, 111, 162, 213, 264 and 315 pixels: section 3.1 with conv4_3 at scale 0.1.
+VOC_SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
+# conv4_3 at 0.07 for COCO's smaller objects.
+COCO_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
+
+PAPER_VOC = SSDConfig(
+    feature_maps=ssd300_maps(VOC_SCALES),
+    clip="none",
+    mean=(123 / 255, 117 / 255, 104 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+    channels=_CHANNELS,
+)
+
+# What torchvision.models.detection.ssd300_vgg16 is built with.
 TORCHVISION = SSDConfig(
-    # What torchvision.models.detection.ssd300_vgg16 is built with: the paper's COCO scales.
-    scales=(0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
-    aspect_ratios=_RATIOS,
-    steps=_STEPS,
-    clip=True,
+    feature_maps=ssd300_maps(COCO_SCALES),
+    clip="size",
     mean=(0.48235, 0.45882, 0.40784),
     std=(1 / 255, 1 / 255, 1 / 255),
+    channels=_CHANNELS,
 )

@@ -9,12 +9,47 @@ cut to the image; non-maximum suppression within each image and class; the best
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ssd_ros.detections import Thresholds
-from ssd_ros.model.default_boxes import decode
+from ssd_ros.model.box_coding import VARIANCES, decode
+from ssd_ros.model.config import SSDConfig
+from ssd_ros.model.default_boxes import default_boxes
+
+
+class Postprocessor:
+    """`postprocess` with all that stays the same from frame to frame, kept on the device.
+
+    Args:
+        config: default boxes and variances.
+        thresholds: scores, overlaps and counts.
+        class_mask: bool (C,), the classes to report; None for all.
+        device: of the network's outputs.
+    """
+
+    def __init__(
+        self,
+        config: SSDConfig,
+        thresholds: Thresholds,
+        class_mask: np.ndarray | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._thresholds, self._variances = thresholds, config.variances
+        self._defaults = torch.from_numpy(default_boxes(config)).to(device)
+        self._mask = None if class_mask is None else torch.from_numpy(class_mask).to(device)
+
+    @torch.inference_mode()
+    def __call__(self, logits: Tensor, offsets: Tensor) -> np.ndarray:
+        """The rows of `postprocess` as a NumPy array: one copy to the host for the batch."""
+        rows = postprocess(
+            logits, offsets, self._defaults, self._thresholds, self._mask, self._variances
+        )
+        return rows.cpu().numpy()
 
 
 def postprocess(
@@ -23,6 +58,7 @@ def postprocess(
     defaults: Tensor,
     thresholds: Thresholds,
     class_mask: Tensor | None = None,
+    variances: Sequence[float] = VARIANCES,
 ) -> Tensor:
     """Detections of a batch.
 
@@ -32,11 +68,12 @@ def postprocess(
         defaults: (N, 4) default boxes.
         thresholds: scores, overlaps and counts.
         class_mask: bool (C,), the classes to report; None for all.
+        variances: of the offsets.
 
     Returns:
         float32 tensor (D, 7), one row a detection: index of the image in the batch, 0-based
         class, score, and x1 y1 x2 y2 as fractions of the image, 0 <= x1 < x2 <= 1. Sorted by
-        image, then by falling score. One tensor, so that one copy brings it to the host.
+        image, then by descending score. One tensor, so that one copy brings it to the host.
     """
     probabilities = logits.float().softmax(dim=-1)[..., 1:]
     passed = probabilities > thresholds.score_threshold
@@ -49,8 +86,8 @@ def postprocess(
     group = image_index * probabilities.shape[-1] + label
     rows = best_first[_rank_in_group(group[best_first]) < thresholds.top_k]
 
-    corners = decode(offsets[image_index[rows], box[rows]].float(), defaults[box[rows]].float())
-    corners = corners.clamp(0, 1)
+    chosen = offsets[image_index[rows], box[rows]].float()
+    corners = decode(chosen, defaults[box[rows]].float(), variances).clamp(0, 1)
     visible = (corners[:, 2:] > corners[:, :2]).all(dim=1)
     rows, corners = rows[visible], corners[visible]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from ssd_ros.backends.pytorch import PRECISIONS
+from ssd_ros.backends.backend import PRECISIONS
 from ssd_ros.detections import Thresholds
 from ssd_ros.ros.descriptors import set_bounds
 from ssd_ros.weights.names import DEMO

@@ -5,28 +5,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights, WeightsError
 
 
 def describe(weights: Weights) -> str:
-    """What a weights file is, in lines for people."""
+    """A text of several lines about weights."""
     config = weights.config
-    count = sum(tensor.numel() for tensor in weights.tensors.values())
-    dtypes = sorted({str(tensor.dtype).split(".")[-1] for tensor in weights.tensors.values()})
-    boxes = len(default_boxes(config))
+    count = sum(math.prod(tensor.shape) for tensor in weights.tensors.values())
+    dtypes = {
+        "bfloat16" if key in weights.bfloat16 else str(tensor.dtype).removeprefix("torch.")
+        for key, tensor in weights.tensors.items()
+    }
+    side = config.input_size
+    width = "" if config.width is None else f"width {config.width:g}, "
+    sizes = [round(side * m.box_sizes[0][0]) for m in config.feature_maps]
     lines = {
-        "network": f"SSD300, width {weights.width:g}, {count / 1e6:.1f} M parameters",
-        "stored as": ", ".join(dtypes),
+        "network": f"SSD with {config.backbone}, {side}x{side} input, {width}"
+        f"{count / 1e6:.1f} M parameters",
+        "stored as": ", ".join(sorted(dtypes)),
         "classes": f"{len(weights.classes)}: {', '.join(weights.classes)}",
-        "default boxes": f"{boxes}, scales {', '.join(f'{s:g}' for s in config.scales)}"
-        + (", clipped" if config.clip else ""),
+        "default boxes": f"{config.box_count}, first of each map {', '.join(map(str, sizes))} "
+        f"pixels wide, clip: {config.clip}",
         "mean (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.mean),
         "std (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.std),
         "training": json.dumps(dict(weights.training), ensure_ascii=False)
@@ -38,10 +44,12 @@ def describe(weights: Weights) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m ssd_ros.model.weights", description="Inspect and convert weights files."
+        prog="python -m ssd_ros.weights", description="Inspect and convert weights files."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    info = commands.add_parser("info", help="print what a weights file is")
+    info = commands.add_parser(
+        "info", help="print the network, classes and origin of a weights file"
+    )
     info.add_argument("file", type=Path, help="native .safetensors, or torchvision's .pth")
     info.add_argument("--classes", nargs="+", metavar="NAME", help="names for a file without any")
     convert = commands.add_parser(

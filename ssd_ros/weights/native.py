@@ -1,63 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native weights file: one `.safetensors` with all that is needed to run the network.
 
-Its tensors are SSD300's state dict; its metadata hold the format's version, class names, default
-boxes, normalisation, channel width and where the weights come from.
+Its tensors are the network's state dict. Its metadata are JSON texts under the keys `format`,
+`classes`, `config` (all fields of `SSDConfig`) and `training` (where the weights come from).
+
+Version 2 stores the whole configuration. Version 1, which is still read, had only the numbers from
+which that of SSD300 with VGG16 was computed (scales, aspect ratios, width), so that it could not
+describe another backbone, input size, variances, or channels.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from torch import Tensor
-
 from ssd_ros import atomic
-from ssd_ros.model.config import SSDConfig
+from ssd_ros.model.config import PAPER_VOC, FeatureMap, SSDConfig, scaled_channels, ssd300_maps
+from ssd_ros.model.layers import tensor_shapes
+from ssd_ros.weights.containers import Arrays, Header
+from ssd_ros.weights.layout import Mismatch, check_count, compare
 from ssd_ros.weights.weights import Weights, WeightsError, check_class_names
 
-FORMAT = "ssd_ros/1"
+FAMILY = "an ssd_ros file"
+MARK = "ssd_ros metadata"
+FORMAT = "ssd_ros/2"
+FORMAT_1 = "ssd_ros/1"
 
 
-def from_native(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> Weights:
-    """Weights from a native file's tensors and metadata.
+def inspect(header: Header) -> Mismatch | None:
+    """See `Layout.inspect`. Only metadata tell a native file from the bare state dict of one."""
+    if "format" not in header.metadata:
+        names = tensor_shapes(PAPER_VOC, 1)
+        missing = tuple(key for key in names if key not in header.shapes)
+        extra = tuple(key for key in header.shapes if key not in names)
+        note = "has no metadata (classes, configuration)"
+        return Mismatch(FAMILY, missing, extra, (), len(names) - len(missing), note)
+    classes, config, _ = _parse(header.metadata)
+    try:
+        expected = tensor_shapes(config, len(classes))
+    except ValueError as error:
+        raise WeightsError(f"has unusable metadata: {error}") from None
+    return compare(FAMILY, header.shapes, expected, f"for {len(classes)} classes")
+
+
+def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) -> Weights:
+    """See `Layout.convert`."""
+    classes, config, training = _parse(header.metadata)
+    if class_names is not None:
+        check_count(class_names, len(classes))
+        classes = check_class_names(list(class_names))
+    return Weights(tensors, classes, config, training, header.bfloat16)
+
+
+def _parse(metadata: Mapping[str, str]) -> tuple[tuple[str, ...], SSDConfig, dict[str, Any]]:
+    """Class names, configuration and provenance.
 
     Raises:
         WeightsError: the format is unknown, or metadata are missing or unusable.
     """
-    if metadata["format"] != FORMAT:
+    parsers = {FORMAT: _config, FORMAT_1: _config_of_version_1}
+    if metadata["format"] not in parsers:
         raise WeightsError(f"has format '{metadata['format']}', expected '{FORMAT}'")
-    values: dict[str, Any] = {}
-    for key in ("classes", "width", "default_boxes", "mean", "std", "training"):
-        if key not in metadata:
-            raise WeightsError(f"has no metadata '{key}'")
-        try:
-            values[key] = json.loads(metadata[key])
-        except ValueError:
-            raise WeightsError(f"metadata '{key}' is not JSON: {metadata[key]!r:.80}") from None
+    classes = check_class_names(_value(metadata, "classes"))
     try:
-        boxes = values["default_boxes"]
-        config = SSDConfig(
-            scales=_numbers(boxes["scales"]),
-            aspect_ratios=tuple(map(_numbers, boxes["aspect_ratios"])),
-            steps=_numbers(boxes["steps"]),
-            clip=bool(boxes["clip"]),
+        config = parsers[metadata["format"]](metadata)
+        training = dict(_value(metadata, "training"))
+    except WeightsError:
+        raise
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise WeightsError(f"has unusable metadata: {error}") from None
+    return classes, config, training
+
+
+def _config(metadata: Mapping[str, str]) -> SSDConfig:
+    values = _value(metadata, "config")
+    try:
+        maps = tuple(
+            FeatureMap(
+                int(entry["cells"]),
+                float(entry["step"]),
+                tuple((float(w), float(h)) for w, h in entry["box_sizes"]),
+            )
+            for entry in values["feature_maps"]
+        )
+        return SSDConfig(
+            feature_maps=maps,
+            clip=values["clip"],
             mean=_numbers(values["mean"]),
             std=_numbers(values["std"]),
+            channels=tuple(tuple(map(int, stage)) for stage in values["channels"]),
+            variances=_numbers(values["variances"]),
+            backbone=values["backbone"],
+            input_size=int(values["input_size"]),
         )
-        width = float(values["width"])
-        training = dict(values["training"])
+    except KeyError as error:
+        raise WeightsError(f"metadata 'config' has no {error}") from None
+
+
+def _config_of_version_1(metadata: Mapping[str, str]) -> SSDConfig:
+    boxes = _value(metadata, "default_boxes")
+    try:
+        maps = ssd300_maps(
+            _numbers(boxes["scales"]),
+            tuple(map(_numbers, boxes["aspect_ratios"])),
+            _numbers(boxes["steps"]),
+        )
+        clip = boxes["clip"]
     except KeyError as error:
         raise WeightsError(f"metadata 'default_boxes' has no {error}") from None
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"has unusable metadata: {error}") from None
-    if not (math.isfinite(width) and 0 < width <= 4):
-        raise WeightsError(f"metadata 'width' is {width}, expected above 0 and at most 4")
-    return Weights(tensors, check_class_names(values["classes"]), config, width, training)
+    return SSDConfig(
+        feature_maps=maps,
+        clip="size" if clip else "none",
+        mean=_numbers(_value(metadata, "mean")),
+        std=_numbers(_value(metadata, "std")),
+        channels=scaled_channels(float(_value(metadata, "width"))),
+    )
+
+
+def _value(metadata: Mapping[str, str], key: str) -> Any:
+    if key not in metadata:
+        raise WeightsError(f"has no metadata '{key}'")
+    try:
+        return json.loads(metadata[key])
+    except (TypeError, ValueError, RecursionError):
+        raise WeightsError(f"metadata '{key}' is not JSON: {metadata[key]!r:.80}") from None
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
@@ -65,22 +134,21 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 
 def write(path: str | Path, weights: Weights) -> None:
-    """Writes a native file; an existing one is replaced only when the new one is whole."""
-    config = weights.config
-    boxes = {
-        "scales": config.scales,
-        "aspect_ratios": config.aspect_ratios,
-        "steps": config.steps,
-        "clip": config.clip,
-    }
+    """Writes a native file; an existing one is replaced only when the new one is whole.
+
+    Needs PyTorch, unlike reading.
+    """
+    import safetensors.torch
+    import torch
+
     metadata = {
         "format": FORMAT,
         "classes": json.dumps(weights.classes, ensure_ascii=False),
-        "width": json.dumps(weights.width),
-        "default_boxes": json.dumps(boxes),
-        "mean": json.dumps(config.mean),
-        "std": json.dumps(config.std),
+        "config": json.dumps(asdict(weights.config)),
         "training": json.dumps(dict(weights.training), ensure_ascii=False),
     }
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.tensors.items()}
+    tensors = {}
+    for key, value in weights.tensors.items():
+        tensor = torch.as_tensor(value).detach().cpu().contiguous()
+        tensors[key] = tensor.bfloat16() if key in weights.bfloat16 else tensor
     atomic.write(Path(path), safetensors.torch.save(tensors, metadata))

@@ -1,40 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door through which weights files come in; no code in them is ever executed."""
+"""The one way to read weights files; no code in them is ever executed."""
 
 from __future__ import annotations
 
-import pickle
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+import numpy as np
 
-from ssd_ros.model.config import TORCHVISION
-from ssd_ros.weights.layouts import torchvision
+from ssd_ros.weights.containers import Header, open_file
+from ssd_ros.weights.layout import Layout, some
+from ssd_ros.weights.layouts import LAYOUTS
 from ssd_ros.weights.names import resolve
-from ssd_ros.weights.native import from_native
-from ssd_ros.weights.weights import (
-    Weights,
-    WeightsError,
-    check_class_names,
-    check_tensors,
-    some,
-)
+from ssd_ros.weights.weights import Weights, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
-    """Weights from a native file, or from a torchvision `ssd300_vgg16` state dict.
+    """Weights from a native file, or from a state dict of a known family (`layouts`).
 
-    No code in a file is ever executed.
+    No code in a file is ever executed. Native files need no PyTorch.
 
     Args:
         path: `.safetensors`, or a `.pth` of plain tensors; `demo` for those in the package.
         classes: class names without the background, for a foreign file that has none of its
             own. Files with torchvision's 21 or 91 outputs need none: they are VOC and COCO.
+
+    Returns:
+        weights whose tensors are NumPy arrays of the file's types, float32 for bfloat16.
 
     Raises:
         WeightsError: the file is missing, damaged, of another network, holds tensors that are
@@ -42,80 +40,50 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
     """
     path = resolve(path)
     try:
-        tensors, metadata = _load(path)
-        if "format" in metadata:
-            weights = from_native(tensors, metadata)
-            if classes is not None:
-                weights = replace(weights, classes=check_class_names(list(classes)))
-        elif torchvision.is_torchvision(tensors):
-            tensors, names = torchvision.from_torchvision(tensors, classes)
-            weights = Weights(tensors, check_class_names(names), TORCHVISION)
-        else:
-            raise WeightsError(
-                "is of another network: it holds neither ssd_ros metadata nor the tensors of "
-                "torchvision's ssd300_vgg16, but "
-                + (some(sorted(tensors)) if tensors else "no tensor")
-            )
-        check_tensors(weights)
+        header, load = open_file(path)
+        layout = _choose_layout(header)
+        for key, dtype in header.dtypes.items():
+            if dtype not in _FLOATS:
+                raise WeightsError(f"tensor '{key}' has type {dtype}, expected floating point")
+        tensors = load()
+        for key, array in tensors.items():
+            if not np.isfinite(array).all():
+                raise WeightsError(f"tensor '{key}' holds NaN or infinite values")
+        return layout.convert(tensors, header, classes)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
-    return weights
+
+
+def _choose_layout(header: Header) -> Layout:
+    """The layout of a file.
+
+    Raises:
+        WeightsError: it is of none; a near miss is told by what is wrong with it.
+    """
+    mismatches = []
+    for layout in LAYOUTS:
+        mismatch = layout.inspect(header)
+        if mismatch is None:
+            return layout
+        mismatches.append(mismatch)
+    nearest = max(mismatches, key=lambda mismatch: mismatch.matching)
+    if nearest.near:
+        raise WeightsError(f"looks like {nearest.family}, but {nearest}")
+    found = some(sorted(header.shapes)) if header.shapes else "no tensor"
+    marks = " nor ".join(layout.MARK for layout in LAYOUTS)
+    raise WeightsError(f"is not an SSD300 checkpoint: found neither {marks}, but {found}")
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, of whatever network they are; no code in it is ever executed.
+    """The tensors of a file, of whatever network they are, for PyTorch.
 
     Raises:
         WeightsError: the file is missing, damaged, or would run code.
     """
+    import torch
+
     try:
-        return _load(Path(path))[0]
+        _, load = open_file(Path(path))
+        return {key: torch.from_numpy(array) for key, array in load().items()}
     except WeightsError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
-
-
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file, recognised by its first bytes, not by its name."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror}") from None
-    if not start:
-        raise WeightsError("is empty")
-    if start.startswith(b"PK") or start.startswith(b"\x80"):
-        return _load_pytorch(path), {}
-    if len(start) > 8 and start[8:9] == b"{":
-        try:
-            with safe_open(path, framework="pt") as file:
-                # Copies: a mapped file that is overwritten later would kill the process.
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-                return tensors, file.metadata() or {}
-        except SafetensorError as error:
-            raise WeightsError(f"is a damaged or truncated .safetensors file ({error})") from None
-    raise WeightsError("is neither a .safetensors file nor a PyTorch state dict")
-
-
-def _load_pytorch(path: Path) -> dict[str, Tensor]:
-    try:
-        with path.open("rb") as file:  # a name would make torch choose by its suffix
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named:
-            raise WeightsError(
-                f"is a pickle that would call {named[1]} and so might run code when opened; save "
-                "the state dict alone: torch.save(model.state_dict(), …)"
-            ) from None
-        raise WeightsError("is a damaged PyTorch file, or holds more than tensors") from None
-    except Exception as error:  # the unpickler raises nearly anything at broken data
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise WeightsError(f"is a damaged or truncated PyTorch file ({reason})") from None
-    for key in ("model", "state_dict"):  # where training scripts nest it
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise WeightsError(f"holds a {type(content).__name__}, expected a state dict of tensors")
-    return dict(content)

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained SSD300 in memory, and what makes it usable."""
+"""Trained weights in memory, with all that is needed to run them. No PyTorch but in `model`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ssd_ros.model.config import SSDConfig
-from ssd_ros.model.ssd import SSD300
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssd_ros.model.ssd import SSD300
 
 
 class WeightsError(ValueError):
@@ -20,27 +23,33 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Weights:
-    """A trained SSD300 and all that is needed to run it.
+    """A trained network and all that is needed to run it.
 
     Attributes:
-        tensors: SSD300's state dict, on the CPU.
+        tensors: the network's state dict: NumPy arrays, as files are read, or PyTorch tensors on
+            the CPU, as a training has them. Floating point, 16 to 64 bits.
         classes: names of the object classes; the network's class k + 1 is classes[k].
-        config: default boxes and input normalisation.
-        width: channel multiplier.
+        config: the network.
         training: where the weights come from (data, mAP, iterations, date), for people.
+        bfloat16: names of the arrays that a file stores as bfloat16. NumPy lacks the type; here
+            they are float32 with the same values.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, np.ndarray] | Mapping[str, Tensor]
     classes: tuple[str, ...]
     config: SSDConfig
-    width: float = 1.0
     training: Mapping[str, Any] = field(default_factory=dict)
+    bfloat16: frozenset[str] = frozenset()
 
     def model(self) -> SSD300:
-        """The network with these weights, float32, on the CPU, in evaluation mode."""
+        """The PyTorch network with these weights, float32, on the CPU, in evaluation mode."""
+        import torch
+
+        from ssd_ros.model.ssd import SSD300
+
         with torch.device("meta"):  # no time spent on a random start
-            model = SSD300(len(self.classes), self.width, self.config)
-        tensors = {key: tensor.float() for key, tensor in self.tensors.items()}
+            model = SSD300(len(self.classes), config=self.config)
+        tensors = {key: torch.as_tensor(value).float() for key, value in self.tensors.items()}
         model.load_state_dict(tensors, assign=True)
         return model.eval()
 
@@ -59,38 +68,3 @@ def check_class_names(names: Any) -> tuple[str, ...]:
     ):
         raise WeightsError(f"classes must be different, non-empty names, got {names!r:.200}")
     return tuple(names)
-
-
-def check_tensors(weights: Weights) -> None:
-    """Checks names, shapes, types and values against the network that the metadata describe.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown, misshapen, not floating point or not finite.
-    """
-    with torch.device("meta"):
-        expected = SSD300(len(weights.classes), weights.width, weights.config).state_dict()
-    found = weights.tensors
-    missing = [key for key in expected if key not in found]
-    if missing:
-        raise WeightsError(f"lacks {some(missing)}")
-    unknown = [key for key in found if key not in expected]
-    if unknown:
-        raise WeightsError(f"holds {some(unknown)}, which SSD300 does not have")
-    for key, tensor in found.items():
-        if tensor.shape != expected[key].shape:
-            raise WeightsError(
-                f"tensor '{key}' has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(expected[key].shape)} for {len(weights.classes)} classes and "
-                f"width {weights.width:g}"
-            )
-        if not tensor.is_floating_point():
-            raise WeightsError(f"tensor '{key}' has type {tensor.dtype}, expected floating point")
-        if not tensor.isfinite().all():
-            raise WeightsError(f"tensor '{key}' holds NaN or infinite values")
-
-
-def some(keys: Sequence[str]) -> str:
-    """The first few tensor names, for a message."""
-    shown = ", ".join(f"'{key}'" for key in keys[:3])
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"tensor{'s' if len(keys) > 1 else ''} {shown}{more}"

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Default boxes against the paper's numbers; encoding and decoding are inverse."""
+"""Configurations and their default boxes, against the paper's numbers."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ssd_ros.model.config import PAPER_VOC, TORCHVISION
-from ssd_ros.model.default_boxes import decode, default_boxes, encode
+from ssd_ros.model.config import PAPER_VOC, TORCHVISION, VOC_SCALES, FeatureMap, ssd300_maps
+from ssd_ros.model.default_boxes import default_boxes
 
 
 def test_the_papers_boxes_have_the_papers_sides_in_pixels():
     boxes = default_boxes(PAPER_VOC) * 300
     first_of_map = [0, 5776, 7942, 8542, 8692, 8728]
     squares = boxes[first_of_map][:, 2:]
-    sides = torch.tensor([30.0, 60, 111, 162, 213, 264])
-    torch.testing.assert_close(squares, sides[:, None].expand(6, 2))
+    sides = np.array([30.0, 60, 111, 162, 213, 264])
+    np.testing.assert_allclose(squares, np.stack((sides, sides), axis=1), rtol=1e-6)
     larger = boxes[1, 2]
     assert larger == pytest.approx((30 * 60) ** 0.5, abs=1e-3)
     wide, tall = boxes[2, 2:], boxes[3, 2:]
@@ -38,25 +36,20 @@ def test_only_the_clipped_variant_cuts_sides_to_the_image():
     assert default_boxes(TORCHVISION)[:, 2:].max() == 1.0
 
 
-sides = st.floats(0.01, 1.0)
+def test_clipping_cuts_sides_or_whole_boxes_to_the_image():
+    outside = FeatureMap(2, 400, ((0.5, 1.5),))  # centres at 2/3 and 2
+    boxes = {
+        clip: default_boxes(replace(PAPER_VOC, feature_maps=(outside,), clip=clip))[3]
+        for clip in ("none", "size", "centre_and_size")
+    }
+    assert boxes["none"].tolist() == pytest.approx([2, 2, 0.5, 1.5])
+    assert boxes["size"].tolist() == pytest.approx([2, 2, 0.5, 1])
+    assert boxes["centre_and_size"].tolist() == pytest.approx([1, 1, 0.5, 1])
 
 
-@given(
-    centres=st.lists(st.tuples(*[st.floats(0, 1)] * 2, sides, sides), min_size=1, max_size=20),
-    index=st.integers(0, 8700),
-)
-@settings(max_examples=60, deadline=None)
-def test_decode_is_the_inverse_of_encode(centres, index):
-    boxes = torch.tensor(centres)
-    boxes = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), dim=1)
-    defaults = default_boxes(PAPER_VOC)[index : index + len(boxes)]
-    boxes = boxes[: len(defaults)]
-    torch.testing.assert_close(decode(encode(boxes, defaults), defaults), boxes, rtol=0, atol=2e-5)
-
-
-def test_any_finite_offset_decodes_to_a_finite_box():
-    extremes = torch.tensor([[1e4, -1e4, 1e4, 1e4], [0.0, 0, -1e4, 3e38]])
-    assert decode(extremes, default_boxes(PAPER_VOC)[:2]).isfinite().all()
+def test_there_are_as_many_boxes_as_the_configuration_says():
+    assert default_boxes(PAPER_VOC).shape == (PAPER_VOC.box_count, 4) == (8732, 4)
+    assert default_boxes(PAPER_VOC).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -65,11 +58,41 @@ def test_any_finite_offset_decodes_to_a_finite_box():
         ("scales", (0.1, 0.2)),
         ("scales", (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, float("nan"))),
         ("aspect_ratios", ((2.0,),) * 5),
+        ("aspect_ratios", ((0.0,),) * 6),
         ("steps", (8.0, 16.0, 32.0, 64.0, 100.0, -1.0)),
+    ],
+)
+def test_feature_maps_that_make_no_sense_are_refused_by_argument(field, value):
+    with pytest.raises(ValueError, match=field):
+        ssd300_maps(**{"scales": VOC_SCALES, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
         ("std", (0.0, 1.0, 1.0)),
         ("mean", (0.5,)),
+        ("mean", (0.5, 0.5, float("inf"))),
+        ("feature_maps", ()),
+        ("clip", "everything"),
+        ("backbone", "vgg19"),
+        ("input_size", 0),
+        ("input_size", 10**9),
+        ("variances", (0.1,)),
+        ("variances", (0.1, 0.0)),
+        ("channels", ()),
+        ("channels", ((64, 0),)),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=field):
         replace(PAPER_VOC, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cells", 0), ("step", float("nan")), ("box_sizes", ()), ("box_sizes", ((0.1, -0.1),))],
+)
+def test_a_feature_map_that_makes_no_sense_is_refused_by_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        FeatureMap(**{"cells": 3, "step": 100, "box_sizes": ((0.1, 0.1),), field: value})

@@ -1,33 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Post-processing: its limits, its order, and independence from the batch."""
+"""Post-processing: its thresholds, its order, and independence from the batch."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
 from ssd_ros.detections import Thresholds
+from ssd_ros.model.box_coding import encode
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.default_boxes import default_boxes, encode
-from ssd_ros.model.postprocess import postprocess
+from ssd_ros.model.default_boxes import default_boxes
+from ssd_ros.model.postprocess import Postprocessor, postprocess
 
-DEFAULTS = default_boxes(PAPER_VOC)
+DEFAULTS = torch.from_numpy(default_boxes(PAPER_VOC))
 
 
-def outputs(*found: tuple[list[float], int, float], classes: int = 3) -> tuple[Tensor, Tensor]:
-    """What a network would say that sees each (box, class, probability) once."""
+def outputs(*detections: tuple[list[float], int, float], classes: int = 3) -> tuple[Tensor, Tensor]:
+    """Outputs of a network for which each (box, class, probability) comes from one default box."""
     probabilities = torch.full((1, len(DEFAULTS), classes + 1), 1e-9)
     probabilities[..., 0] = 1.0
     offsets = torch.zeros(1, len(DEFAULTS), 4)
-    for i, (box, label, probability) in enumerate(found):
+    for i, (box, label, probability) in enumerate(detections):
         probabilities[0, i, 0] = 1 - probability
         probabilities[0, i, label + 1] = probability
         offsets[0, i] = encode(torch.tensor(box), DEFAULTS[i])
     return probabilities.log(), offsets
 
 
-def run(outputs: tuple[Tensor, Tensor], wanted: Tensor | None = None, **limits) -> Tensor:
-    return postprocess(*outputs, DEFAULTS, Thresholds(**limits), wanted)
+def run(outputs: tuple[Tensor, Tensor], class_mask: Tensor | None = None, **thresholds) -> Tensor:
+    return postprocess(*outputs, DEFAULTS, Thresholds(**thresholds), class_mask)
 
 
 LEFT, RIGHT = [0.1, 0.1, 0.4, 0.4], [0.6, 0.1, 0.9, 0.4]
@@ -46,9 +50,9 @@ def test_detections_come_best_first():
 
 
 def test_the_score_must_be_above_the_threshold():
-    found = outputs((LEFT, 0, 0.6), (RIGHT, 0, 0.8))
-    assert len(run(found, score_threshold=0.7)) == 1
-    assert len(run(found, score_threshold=0.9)) == 0
+    detections = outputs((LEFT, 0, 0.6), (RIGHT, 0, 0.8))
+    assert len(run(detections, score_threshold=0.7)) == 1
+    assert len(run(detections, score_threshold=0.9)) == 0
 
 
 def test_overlap_suppresses_within_a_class_only():
@@ -68,8 +72,8 @@ def test_the_best_max_detections_of_each_image_stay():
 
 
 def test_only_the_best_top_k_of_a_class_reach_the_suppression():
-    found = outputs((LEFT, 0, 0.9), (RIGHT, 0, 0.8), (RIGHT, 1, 0.7))
-    assert run(found, top_k=1)[:, 1].tolist() == [0, 1]
+    detections = outputs((LEFT, 0, 0.9), (RIGHT, 0, 0.8), (RIGHT, 1, 0.7))
+    assert run(detections, top_k=1)[:, 1].tolist() == [0, 1]
 
 
 def test_boxes_are_cut_to_the_image_and_invisible_ones_dropped():
@@ -77,40 +81,56 @@ def test_boxes_are_cut_to_the_image_and_invisible_ones_dropped():
     torch.testing.assert_close(rows[:, 3:], torch.tensor([[0.0, 0.5, 0.3, 1.0]]))
 
 
-def test_unwanted_classes_are_not_reported():
-    found = outputs((LEFT, 0, 0.9), (RIGHT, 1, 0.8))
-    assert run(found, wanted=torch.tensor([False, True, True]))[:, 1].tolist() == [1]
+def test_classes_outside_the_mask_are_not_reported():
+    detections = outputs((LEFT, 0, 0.9), (RIGHT, 1, 0.8))
+    assert run(detections, class_mask=torch.tensor([False, True, True]))[:, 1].tolist() == [1]
 
 
-def test_nothing_found_is_an_empty_table():
+def test_no_detections_are_an_empty_table():
     assert run(outputs()).shape == (0, 7)
 
 
-def test_a_image_has_the_same_detections_anywhere_in_a_batch():
+def test_an_image_has_the_same_detections_anywhere_in_a_batch():
     generator = torch.Generator().manual_seed(3)
-    scores = 3 * torch.randn(1, len(DEFAULTS), 21, generator=generator)
+    logits = 3 * torch.randn(1, len(DEFAULTS), 21, generator=generator)
     offsets = torch.randn(1, len(DEFAULTS), 4, generator=generator)
-    alone = run((scores, offsets), score_threshold=0.2)
-    batch = run((scores.repeat(7, 1, 1), offsets.repeat(7, 1, 1)), score_threshold=0.2)
+    alone = run((logits, offsets), score_threshold=0.2)
+    batch = run((logits.repeat(7, 1, 1), offsets.repeat(7, 1, 1)), score_threshold=0.2)
     assert len(alone) > 50
     for i in range(7):
         assert torch.equal(batch[batch[:, 0] == i][:, 1:], alone[:, 1:])
 
 
+def test_the_postprocessor_returns_the_same_rows_as_an_array():
+    detections = outputs((LEFT, 2, 0.9), (RIGHT, 1, 0.8))
+    rows = Postprocessor(PAPER_VOC, Thresholds())(*detections)
+    np.testing.assert_array_equal(rows, run(detections).numpy())
+    mask = np.array([True, True, False])
+    assert Postprocessor(PAPER_VOC, Thresholds(), mask)(*detections)[:, 1].tolist() == [1]
+    assert len(Postprocessor(PAPER_VOC, Thresholds(0.85))(*detections)) == 1
+
+
+def test_the_postprocessor_decodes_with_the_configuration_s_variances_and_boxes():
+    logits, offsets = outputs((LEFT, 2, 0.9))
+    other = replace(PAPER_VOC, variances=(0.2, 0.4))
+    halved = Postprocessor(other, Thresholds())(logits, offsets / 2)
+    torch.testing.assert_close(torch.from_numpy(halved), run((logits, offsets)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_outputs_are_taken(dtype):
-    scores, offsets = outputs((LEFT, 2, 0.9))
-    rows = run((scores.to(dtype), offsets.to(dtype)))
+    logits, offsets = outputs((LEFT, 2, 0.9))
+    rows = run((logits.to(dtype), offsets.to(dtype)))
     torch.testing.assert_close(rows, torch.tensor([[0, 2, 0.9, *LEFT]]), rtol=0, atol=0.02)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_finds_what_the_cpu_finds():
     generator = torch.Generator().manual_seed(3)
-    scores = 3 * torch.randn(2, len(DEFAULTS), 21, generator=generator)
+    logits = 3 * torch.randn(2, len(DEFAULTS), 21, generator=generator)
     offsets = torch.randn(2, len(DEFAULTS), 4, generator=generator)
-    on_cpu = postprocess(scores, offsets, DEFAULTS, Thresholds())
-    on_cuda = postprocess(scores.cuda(), offsets.cuda(), DEFAULTS.cuda(), Thresholds())
+    on_cpu = postprocess(logits, offsets, DEFAULTS, Thresholds())
+    on_cuda = postprocess(logits.cuda(), offsets.cuda(), DEFAULTS.cuda(), Thresholds())
     torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=0, atol=1e-5)
 
 
@@ -124,6 +144,6 @@ def test_cuda_finds_what_the_cpu_finds():
         ("top_k", 0),
     ],
 )
-def test_limits_out_of_range_are_refused_by_name_and_value(name, value):
+def test_thresholds_out_of_range_are_refused_by_name_and_value(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
         Thresholds(**{name: value})

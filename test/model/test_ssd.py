@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network: its shape, its variants, and equality with torchvision's ssd300_vgg16."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,8 +13,10 @@ from torchvision.models.detection.image_list import ImageList
 from ssd_ros.detections import Thresholds
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
+from ssd_ros.model.layers import tensor_shapes
 from ssd_ros.model.postprocess import postprocess
-from ssd_ros.model.ssd import SSD300, L2Norm
+from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.vgg16 import L2Norm
 from ssd_ros.weights import reader
 
 
@@ -26,13 +30,13 @@ def smooth_image(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("config", [PAPER_VOC, TORCHVISION], ids=["paper", "torchvision"])
-def test_every_default_box_gets_scores_and_offsets(config):
+def test_every_default_box_gets_logits_and_offsets(config):
     model = SSD300(num_classes=3, width=0.125, config=config).eval()
     with torch.inference_mode():
         maps = model.features(torch.rand(2, 3, 300, 300))
-        scores, offsets = model(torch.rand(2, 3, 300, 300))
+        logits, offsets = model(torch.rand(2, 3, 300, 300))
     assert [tuple(m.shape[-2:]) for m in maps] == [(s, s) for s in (38, 19, 10, 5, 3, 1)]
-    assert scores.shape == (2, 8732, 4)
+    assert logits.shape == (2, 8732, 4)
     assert offsets.shape == (2, 8732, 4)
     assert model.defaults.shape == (8732, 4)
 
@@ -46,6 +50,44 @@ def test_width_scales_the_channels_and_one_is_vgg16():
     assert parameters(0.25) < parameters(1.0) / 10
 
 
+@pytest.mark.parametrize("width", [0.0625, 0.3, 1.0])
+def test_the_table_of_layers_names_the_state_dict_s_tensors(width):
+    config = PAPER_VOC.with_width(width)
+    with torch.device("meta"):
+        state = SSD300(3, config=config).state_dict()
+    assert tensor_shapes(config, 3) == {key: tuple(t.shape) for key, t in state.items()}
+
+
+def test_channels_can_be_chosen_one_by_one():
+    channels = (*PAPER_VOC.with_width(0.125).channels[:-1], (24, 40))
+    model = SSD300(2, config=replace(PAPER_VOC, channels=channels)).eval()
+    assert model.conv11[2].weight.shape == (40, 24, 3, 3)
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, 300, 300))[0].shape == (1, 8732, 3)
+
+
+def test_another_input_size_makes_other_maps():
+    cells = (32, 16, 8, 4, 2)
+    maps = [replace(m, cells=n) for m, n in zip(PAPER_VOC.feature_maps, cells, strict=False)]
+    channels = PAPER_VOC.with_width(0.125).channels[:-1]
+    config = replace(PAPER_VOC, feature_maps=tuple(maps), input_size=256, channels=channels)
+    model = SSD300(2, config=config).eval()
+    with torch.inference_mode():
+        images = torch.zeros(1, 256, 256, 3, dtype=torch.uint8)
+        assert model(model.normalise(images))[0].shape == (1, config.box_count, 3)
+        sides = tuple(m.shape[-1] for m in model.features(model.normalise(images)))
+    assert sides == cells
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("input_size", 512), ("channels", PAPER_VOC.channels[:-1]), ("channels", ((64,),) * 11)],
+)
+def test_a_configuration_that_does_not_fit_the_backbone_is_refused(field, value):
+    with pytest.raises(ValueError, match=r"cells|channels must be of stages"):
+        SSD300(2, config=replace(PAPER_VOC, **{field: value}))
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"), [({"num_classes": 0}, "num_classes"), ({"width": 0.0}, "width")]
 )
@@ -56,8 +98,8 @@ def test_a_network_that_cannot_be_is_refused_by_name(arguments, named):
 
 def test_gradients_reach_every_parameter():
     model = SSD300(num_classes=2, width=0.125)
-    scores, offsets = model(torch.rand(1, 3, 300, 300))
-    (scores.square().mean() + offsets.square().mean()).backward()
+    logits, offsets = model(torch.rand(1, 3, 300, 300))
+    (logits.square().mean() + offsets.square().mean()).backward()
     silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
@@ -105,14 +147,14 @@ def test_outputs_and_detections_equal_torchvision(theirs, seed, tmp_path):
         # digits differ, and of a random network's many near ties another one may win.
         network_input = ours.normalise(image).contiguous()
         assert torch.equal(network_input, images.tensors)
-        scores, offsets = ours(network_input)
+        logits, offsets = ours(network_input)
         channels_last = ours(ours.normalise(image))
         expected = theirs(as_torchvision)[0]
-        best = postprocess(scores, offsets, ours.defaults, Thresholds(0.01, 0.45, 200, 400))
+        best = postprocess(logits, offsets, ours.defaults, Thresholds(0.01, 0.45, 200, 400))
 
     probabilities = heads["cls_logits"].softmax(-1)
-    for our_scores, our_offsets in ((scores, offsets), channels_last):
-        torch.testing.assert_close(our_scores.softmax(-1), probabilities, rtol=0, atol=1e-4)
+    for our_logits, our_offsets in ((logits, offsets), channels_last):
+        torch.testing.assert_close(our_logits.softmax(-1), probabilities, rtol=0, atol=1e-4)
         torch.testing.assert_close(our_offsets, heads["bbox_regression"], rtol=0, atol=1e-4)
 
     # torchvision also returns boxes without area, of objects wholly outside the image.
@@ -139,6 +181,6 @@ def test_default_boxes_equal_torchvision(theirs):
     images = ImageList(torch.zeros(1, 3, 300, 300), [(300, 300)])
     maps = [torch.zeros(1, 1, side, side) for side in (38, 19, 10, 5, 3, 1)]
     expected = generator(images, maps)[0]
-    ours = default_boxes(TORCHVISION) * 300
+    ours = torch.from_numpy(default_boxes(TORCHVISION)) * 300
     corners = torch.cat((ours[:, :2] - ours[:, 2:] / 2, ours[:, :2] + ours[:, 2:] / 2), dim=1)
     torch.testing.assert_close(corners, expected, rtol=0, atol=1e-4)

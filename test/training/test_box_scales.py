@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd_ros.model.config import PAPER_VOC, TORCHVISION
+from ssd_ros.model.config import PAPER_VOC, TORCHVISION, ssd300_maps
 from training.data.samples import Sample
 from training.data.voc import ImageRecord
 from training.trainer.box_scales import coverage, with_scales
@@ -22,19 +22,19 @@ def squares(side, count=20, size=(300, 300)):
 
 
 @pytest.mark.parametrize(
-    ("side", "scales"), [(20, TORCHVISION.scales), (30, PAPER_VOC.scales), (60, PAPER_VOC.scales)]
+    ("side", "scales"), [(20, COCO_SCALES), (30, VOC_SCALES), (60, VOC_SCALES)]
 )
 def test_the_scales_that_fit_the_objects_are_taken(side, scales):
     samples = list(squares(side))
     config = with_scales(PAPER_VOC, "auto", samples)
-    assert config.scales == scales
+    assert config.feature_maps == ssd300_maps(scales)
     assert config.mean == PAPER_VOC.mean
     assert coverage(config, samples) > 0.5
 
 
 def test_scales_can_be_chosen():
-    assert with_scales(PAPER_VOC, "coco", []).scales == TORCHVISION.scales
-    assert with_scales(TORCHVISION, "voc", []).scales == PAPER_VOC.scales
+    assert with_scales(PAPER_VOC, "coco", []).feature_maps == TORCHVISION.feature_maps
+    assert with_scales(TORCHVISION, "voc", []).feature_maps == PAPER_VOC.feature_maps
 
 
 def test_a_square_of_a_default_box_s_size_is_covered_but_for_its_place():

@@ -106,7 +106,7 @@ def test_the_command_writes_its_metrics(root, tmp_path, capsys):
     torch.manual_seed(0)
     state = dict(SSD300(2, 0.0625).state_dict())
     file = tmp_path / "weights.safetensors"
-    write(file, Weights(state, ("disc", "square"), PAPER_VOC, 0.0625))
+    write(file, Weights(state, ("disc", "square"), PAPER_VOC.with_width(0.0625)))
     target = tmp_path / "metrics.json"
     arguments = [str(file), "--data", str(root), "--device", "cpu", "--json", str(target)]
     assert evaluate.main(arguments) == 0
@@ -121,6 +121,6 @@ def test_the_command_writes_its_metrics(root, tmp_path, capsys):
 def test_weights_of_other_classes_are_refused(root, tmp_path, capsys):
     state = dict(SSD300(1, 0.0625).state_dict())
     file = tmp_path / "weights.safetensors"
-    write(file, Weights(state, ("disc",), PAPER_VOC, 0.0625))
+    write(file, Weights(state, ("disc",), PAPER_VOC.with_width(0.0625)))
     assert evaluate.main([str(file), "--data", str(root), "--device", "cpu"]) == 1
     assert "has the class 'square', expected one of disc" in capsys.readouterr().err

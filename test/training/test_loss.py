@@ -7,11 +7,12 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_convert, box_iou
 
+from ssd_ros.model.box_coding import encode
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.default_boxes import default_boxes, encode
+from ssd_ros.model.default_boxes import default_boxes
 from training.trainer.loss import match, multibox_loss
 
-DEFAULTS = default_boxes(PAPER_VOC)
+DEFAULTS = torch.from_numpy(default_boxes(PAPER_VOC))
 CORNERS = box_convert(DEFAULTS, "cxcywh", "xyxy")
 CLASSES = 4
 

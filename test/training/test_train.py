@@ -425,7 +425,7 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     save_file(features, tmp_path / "vgg.safetensors")
     source = pretrained.read(str(tmp_path / "vgg.safetensors"))
     assert source.config.mean == pretrained.IMAGENET_MEAN
-    assert source.config.scales == PAPER_VOC.scales
+    assert source.config.feature_maps == PAPER_VOC.feature_maps
     model = SSD300(3)
     assert pretrained.apply(model, source, ["a", "b", "c"]) == 26
     assert torch.equal(model.conv5[4].weight, features["features.28.weight"])

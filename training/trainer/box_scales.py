@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from ssd_ros.model.config import PAPER_VOC, TORCHVISION, SSDConfig
+from ssd_ros.model.config import COCO_SCALES, VOC_SCALES, SSDConfig, ssd300_maps
 from ssd_ros.model.default_boxes import default_boxes
 from training.data.boxes import clip_and_validate, iou
 from training.data.samples import Sample, image_sizes
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
-SCALES = {"voc": PAPER_VOC.scales, "coco": TORCHVISION.scales}
+SCALES = {"voc": VOC_SCALES, "coco": COCO_SCALES}
 _MAX_IMAGES = 1000  # enough for the comparison
 
 
@@ -60,7 +60,7 @@ def _objects(samples: Sequence[Sample]) -> list[tuple[Tensor, np.ndarray]]:
 def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) -> float:
     if not objects:
         return 0.0
-    defaults = box_convert(default_boxes(config), "cxcywh", "xyxy")
+    defaults = box_convert(torch.from_numpy(default_boxes(config)), "cxcywh", "xyxy")
     overlap = np.concatenate(
         [iou(corners[:, None], defaults).amax(dim=1) for corners, _ in objects]
     )
@@ -70,4 +70,4 @@ def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) ->
 
 
 def _scaled(config: SSDConfig, choice: str) -> SSDConfig:
-    return replace(config, scales=SCALES[choice])
+    return replace(config, feature_maps=ssd300_maps(SCALES[choice]))

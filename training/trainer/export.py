@@ -38,7 +38,7 @@ def to_weights(
         key: tensor.detach().to("cpu", dtype)
         for key, tensor in batch_norm.fold(model.state_dict()).items()
     }
-    return Weights(tensors, classes, model.config, model.width, provenance)
+    return Weights(tensors, classes, model.config, provenance)
 
 
 def provenance(

@@ -13,6 +13,7 @@ On the same logits, offsets and targets the loss equals torchvision's `SSD.compu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from ssd_ros.model.default_boxes import encode
+from ssd_ros.model.box_coding import VARIANCES, encode
 from training.data.boxes import iou
 
 MATCH_IOU = 0.5
@@ -81,7 +82,11 @@ def match(boxes: Tensor, labels: Tensor, defaults: Tensor) -> Targets:
 
 
 def multibox_loss(
-    logits: Tensor, offsets: Tensor, targets: Targets, defaults: Tensor
+    logits: Tensor,
+    offsets: Tensor,
+    targets: Targets,
+    defaults: Tensor,
+    variances: Sequence[float] = VARIANCES,
 ) -> tuple[Tensor, Tensor]:
     """The two sums of equation 1, to be divided by the number of matched boxes.
 
@@ -92,6 +97,7 @@ def multibox_loss(
         offsets: (B, N, 4) from the default boxes.
         targets: of the same batch.
         defaults: float32 (N, 4), cx cy w h as fractions.
+        variances: of the offsets, from the network's configuration.
 
     Returns:
         float32 scalars: the sum of the cross entropies of matched boxes and of the hardest
@@ -101,7 +107,7 @@ def multibox_loss(
     with torch.autocast(logits.device.type, enabled=False):
         logits, offsets = logits.float(), offsets.float()
         image, default = targets.classes.nonzero(as_tuple=True)
-        target_offsets = encode(targets.boxes, defaults[default])
+        target_offsets = encode(targets.boxes, defaults[default], variances)
         location = F.smooth_l1_loss(offsets[image, default], target_offsets, reduction="sum")
 
         entropy = F.cross_entropy(logits.flatten(0, 1), targets.classes.flatten(), reduction="none")

@@ -68,8 +68,7 @@ def read(source: str) -> Pretrained:
                 f"weights file '{path}': has VGG16 features, but no tensor {error}"
             ) from None
     weights = reader.read(path)
-    tensors = {key: tensor.float() for key, tensor in weights.tensors.items()}
-    return Pretrained(tensors, weights.config, weights.classes)
+    return Pretrained(weights.model().state_dict(), weights.config, weights.classes)
 
 
 def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
@@ -123,7 +122,8 @@ def apply(
         if state[key].shape != tensor.shape:
             raise ValueError(
                 f"pretrained tensor '{key}' has shape {tuple(tensor.shape)}, the network's has "
-                f"{tuple(state[key].shape)}: is --width {model.width:g} the width of that file?"
+                f"{tuple(state[key].shape)}: is --width {model.config.width} the width of that "
+                "file?"
             )
         state[key].copy_(tensor)
         copied += 1

@@ -118,7 +118,9 @@ class Trainer:
         with torch.autocast(self.device.type, self.dtype, enabled=enabled):
             images = part.images.to(self.device, non_blocking=True)
             logits, offsets = self.network(self.model.normalise(images))
-            sums = multibox_loss(logits, offsets, targets, self.model.defaults)
+            sums = multibox_loss(
+                logits, offsets, targets, self.model.defaults, self.model.config.variances
+            )
             losses = torch.stack(sums) / divisor
             self.scaler.scale(losses.sum()).backward()
         return losses.detach()

@@ -1,2 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state dicts of other SSD300 implementations, one file a family."""
+"""The families of state dicts that can be read, one file each; the native format comes first."""
+
+from ssd_ros.weights import native
+from ssd_ros.weights.layout import Layout
+from ssd_ros.weights.layouts import torchvision
+
+LAYOUTS: tuple[Layout, ...] = (native, torchvision)

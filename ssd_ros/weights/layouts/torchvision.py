@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts of other SSD300 implementations, in the names of ours."""
+"""The state dict of torchvision.models.detection.ssd300_vgg16."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor
-
-from ssd_ros.model import class_names
+from ssd_ros.model import class_names as known_names
 from ssd_ros.model.config import TORCHVISION
+from ssd_ros.model.layers import tensor_shapes
+from ssd_ros.weights.containers import Arrays, Header
+from ssd_ros.weights.layout import Mismatch, check_count, compare
+from ssd_ros.weights.weights import Weights, check_class_names
+
+FAMILY = "torchvision's ssd300_vgg16"
+MARK = "the tensors of torchvision's ssd300_vgg16"
 
 _LAYERS = {
     **{f"conv1.{i}": f"backbone.features.{n}" for i, n in ((1, 0), (2, 2))},
@@ -32,37 +37,34 @@ _KEYS = {
 }
 
 
-def is_torchvision(found: Mapping[str, Tensor]) -> bool:
-    """Whether tensors are of torchvision's ssd300_vgg16, to judge by its last layers."""
-    return _KEYS["scores.0.bias"] in found
+def inspect(header: Header) -> Mismatch | None:
+    """See `Layout.inspect`; any number of classes will do."""
+    classes = max(_classes(header), 1)
+    expected = {_KEYS[key]: shape for key, shape in tensor_shapes(TORCHVISION, classes).items()}
+    return compare(FAMILY, header.shapes, expected, f"for {classes} classes")
 
 
-def from_torchvision(
-    found: Mapping[str, Tensor], classes: Sequence[str] | None
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of torchvision's ssd300_vgg16 under our names, and the names of its classes.
-
-    Tensors that it does not have keep their names, to be found out where ours are checked.
-
-    Args:
-        found: its state dict, for any number of classes.
-        classes: names without the background; None for torchvision's 21 (VOC) and 91 (COCO).
-
-    Raises:
-        ValueError: the names are missing, or not as many as the network has.
-    """
-    outputs = found[_KEYS["scores.0.bias"]].numel() // TORCHVISION.boxes_per_cell[0]
-    if classes is None:
-        classes = {21: class_names.VOC, 91: class_names.COCO}.get(outputs)
-    if classes is None:
+def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) -> Weights:
+    """See `Layout.convert`; torchvision's 21 (VOC) and 91 (COCO) outputs have known names."""
+    classes = _classes(header)
+    if class_names is None:
+        class_names = {20: known_names.VOC, 90: known_names.COCO}.get(classes)
+    if class_names is None:
         raise ValueError(
-            f"has {outputs - 1} classes and no names for them; convert it: python -m "
-            "ssd_ros.weights.weights convert SRC DST --classes NAME NAME …"
+            f"has {classes} classes but no class names; convert it: python -m ssd_ros.weights "
+            "convert SRC DST --classes NAME NAME …"
         )
-    if len(classes) != outputs - 1:
-        raise ValueError(
-            f"has {outputs - 1} classes besides the background, got {len(classes)} names: "
-            + ", ".join(classes)
-        )
-    to_ours = {theirs: ours for ours, theirs in _KEYS.items()}
-    return {to_ours.get(key, key): tensor for key, tensor in found.items()}, list(classes)
+    check_count(class_names, classes)
+    bfloat16 = frozenset(ours for ours, theirs in _KEYS.items() if theirs in header.bfloat16)
+    return Weights(
+        {ours: tensors[theirs] for ours, theirs in _KEYS.items()},
+        check_class_names(list(class_names)),
+        TORCHVISION,
+        bfloat16=bfloat16,
+    )
+
+
+def _classes(header: Header) -> int:
+    """Classes without the background, by the size of the first head; 0 where it is missing."""
+    shape = header.shapes.get(_KEYS["scores.0.bias"], ())
+    return shape[0] // TORCHVISION.boxes_per_cell[0] - 1 if len(shape) == 1 else 0

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch is one engine of several: everything else is imported, and weights read, without it."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssd_ros
+from ssd_ros.weights.reader import read
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+PYTORCH = {  # the network itself; whatever else needs PyTorch imports it where it uses it
+    *("ssd_ros.backends.pytorch", "ssd_ros.model.box_coding", "ssd_ros.model.postprocess"),
+    *("ssd_ros.model.ssd", "ssd_ros.model.vgg16"),
+}
+
+
+def run_without_torch(code: str) -> str:
+    command = [sys.executable, "-c", WITHOUT_TORCH + code]
+    root = Path(ssd_ros.__file__).parents[1]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def modules() -> list[str]:
+    """All modules of the package but the network's; without ROS 2, those that need none of it."""
+    root = Path(ssd_ros.__file__).parent
+    names = [
+        ".".join((root.name, *path.relative_to(root).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        )
+        for path in sorted(root.rglob("*.py"))
+    ]
+    ros = importlib.util.find_spec("rclpy") and importlib.util.find_spec("vision_msgs")
+    return [n for n in names if n not in PYTORCH and (ros or not n.startswith("ssd_ros.ros."))]
+
+
+def test_modules_are_imported_without_pytorch():
+    names = modules()
+    assert {"ssd_ros.detector", "ssd_ros.weights.reader", "ssd_ros.drawing"} <= set(names)
+    run_without_torch(
+        "import importlib\n" + "".join(f"importlib.import_module('{n}')\n" for n in names)
+    )
+
+
+def test_native_weights_are_read_without_pytorch():
+    code = "from ssd_ros.weights.reader import read; w = read('demo'); print(*w.tensors, w.classes)"
+    printed = run_without_torch(code)
+    for fact in ("conv1.1.weight", "norm4.scale", str(read("demo").classes)):
+        assert fact in printed
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("from ssd_ros.detector import Detector; Detector('demo')", "needs the module 'torch'"),
+        (
+            "from ssd_ros.weights.reader import read; read({file!r})",
+            "PyTorch state dict, which only PyTorch reads",
+        ),
+    ],
+)
+def test_what_needs_pytorch_says_so(code, message, tmp_path):
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"PK\x03\x04 of torch.save")
+    refusal = run_without_torch(
+        f"try:\n    {code.format(file=str(file))}\nexcept ValueError as error:\n    print(error)\n"
+    )
+    assert message in refusal
