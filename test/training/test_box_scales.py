@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd_ros.model.config import PAPER_VOC, TORCHVISION, ssd300_maps
+from ssd_ros.model.config import COCO_SCALES, PAPER_VOC, TORCHVISION, VOC_SCALES, ssd300_maps
 from training.data.samples import Sample
 from training.data.voc import ImageRecord
 from training.trainer.box_scales import coverage, with_scales
