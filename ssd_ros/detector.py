@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd_ros.backends import backend
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.backends.create import create
 from ssd_ros.detections import Detections, Thresholds
 from ssd_ros.image import Image
 from ssd_ros.model.config import INPUT_SIZE
@@ -46,8 +47,8 @@ class Detector:
             weights = read(weights)
         self.classes = weights.classes
         self._config = weights.config
-        options = backend.BackendOptions(device=device, precision=precision)
-        self._backend = backend.create(weights, options)
+        options = BackendOptions(device=device, precision=precision)
+        self._backend = create(weights, options)
         self.device = self._backend.device
         self.precision = self._backend.precision
         self._set_thresholds(thresholds, class_filter)

@@ -46,9 +46,7 @@ RCLPY = ("ssd_ros.ros", "demo", "benchmarks")  # the only groups that may import
 
 # (importing module, imported module): why it is still allowed. An entry that is no longer needed
 # fails the test.
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("ssd_ros.messages.images", "ssd_ros.model.config"): "INPUT_SIZE; is becoming an argument",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 
 class Import(NamedTuple):

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-
-from ssd_ros.weights.weights import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,27 +80,3 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Releases the network's memory, of the GPU too; `infer` must not be called again."""
-
-
-def create(weights: Weights, options: BackendOptions = BackendOptions()) -> Backend:
-    """The backend that the options ask for, ready to run.
-
-    Raises:
-        ValueError: there is no such device here, or the engine is not installed.
-    """
-    try:
-        from ssd_ros.backends.pytorch import PyTorchBackend
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("torch", "torchvision"):
-            raise
-        raise ValueError(
-            f"backend 'pytorch' needs the module '{error.name}', which is not installed"
-        ) from error
-    return PyTorchBackend(weights.model(), options)
-
-
-def release_memory() -> None:
-    """Returns the GPU memory of deleted networks, which engines keep for later, to the system."""
-    engine = sys.modules.get("ssd_ros.backends.pytorch")
-    if engine is not None:
-        engine.release_memory()

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from ssd_ros.backends.backend import release_memory
+from ssd_ros.backends.create import release_memory
 from ssd_ros.detections import Detections
 from ssd_ros.detector import Detector
 from ssd_ros.drawing import annotate

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssd_ros.backends.backend import BackendOptions, create
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.backends.create import create
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights.weights import Weights
