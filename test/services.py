@@ -44,15 +44,15 @@ class Services:
         return parameter_value_to_python(values[0])
 
     def change(self, transition: str) -> bool:
-        wanted = Transition(label=transition)
-        return self._call(ChangeState, "change_state", transition=wanted).success
+        request = Transition(label=transition)
+        return self._call(ChangeState, "change_state", transition=request).success
 
     @property
     def state(self) -> str:
         return self._call(GetState, "get_state").current_state.label
 
-    def enable(self, wanted: bool) -> SetBool.Response:
-        return self._call(SetBool, "enable", data=wanted)
+    def enable(self, enabled: bool) -> SetBool.Response:
+        return self._call(SetBool, "enable", data=enabled)
 
     def _call(self, kind: Any, service: str, **request: Any) -> Any:
         future = self._begin(kind, service, **request)

@@ -233,6 +233,26 @@ def test_a_batch_that_does_not_end_delays_a_transition_only_until_the_timeout(
     assert not camera.answered(unseen)
 
 
+def test_a_batch_that_fails_is_reported_and_the_next_one_is_answered(
+    graph, parameters, images, monkeypatch
+):
+    def fail(detector, images):
+        raise RuntimeError("out of memory")
+
+    graph.start_detector(parameters)
+    camera = PlayedCamera(graph)
+    camera.detect(images[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(model_loading.Detector, "__call__", fail)
+        unseen = camera.send(images[1])
+        graph.wait_for_log("detection failed: out of memory")
+        wait_for(lambda: graph.status("detector").level == DiagnosticStatus.ERROR, "the status")
+        assert "out of memory" in graph.status("detector").summary
+    camera.detect(images[2])
+    assert not camera.answered(unseen)
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status to be OK")
+
+
 def test_diagnostics_continue_while_the_ros_clock_stands_still(graph, parameters):
     graph.start_detector({**parameters, "use_sim_time": True})
     graph.next_diagnostics(2)
