@@ -75,7 +75,7 @@ class DetectorNode(LifecycleNode):
         super().__init__("detector", **options)
         for name, spec in DETECTOR.items():
             declare(self, name, spec)
-        self._lifecycle_lock = threading.RLock()  # of all that follows
+        self._lifecycle_lock = threading.RLock()  # guards the four that follow
         self._state = NodeState.UNCONFIGURED
         self._enabled = True
         self._failure = ""
@@ -122,7 +122,10 @@ class DetectorNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, so that the node can be configured again."""
-        return self._transition("recover", self.close, partial(super().on_error, state))
+        reason = self._failure
+        result = self._transition("recover", self.close, partial(super().on_error, state))
+        self._failure = self._failure or reason
+        return result
 
     def close(self) -> None:
         """Stops the inference loop and frees everything, from any state."""
@@ -141,20 +144,17 @@ class DetectorNode(LifecycleNode):
 
         Args:
             entities: rclpy's own callback; without it lifecycle publishers stay silent.
-            undo: reverts the step if the managed entities fail.
+            undo: reverts the step if it or the managed entities fail.
         """
         with self._lifecycle_lock:
+            self._failure = ""
             try:
                 step()
                 result = entities()
             except Exception as error:  # rclpy would drop the reason
-                self._failure = f"cannot {name}: {error}"
-                result = FAILURE
-            else:
-                self._failure = (
-                    "" if result == SUCCESS else f"cannot {name}: a managed entity failed"
-                )
+                self._failure, result = f"cannot {name}: {error}", FAILURE
             if result != SUCCESS:
+                self._failure = self._failure or f"cannot {name}: a managed entity failed"
                 self.get_logger().error(self._failure)
                 if undo is not None:
                     undo()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of all parameters of the detector node as one checked, immutable object."""
+"""The detector node's parameter values as one checked, immutable object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ssd_ros.ros.parameter_table import DETECTOR, check_choices
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameter values that are valid together. For the parameters see `parameter_table.DETECTOR`.
+    """Values that are valid together, of the parameters in `parameter_table.DETECTOR`.
+
+    Without `autostart`, which is read once, at the start.
 
     Attributes:
         class_filter: names of the classes to report; empty for all.

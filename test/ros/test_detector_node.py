@@ -195,17 +195,29 @@ def test_managed_entities_follow_the_transitions(graph, parameters):
 
 
 class FailingEntity(ManagedEntity):
+    """Fails to activate."""
+
+    def __init__(self, result):
+        self.result = result
+
     def on_activate(self, state):
-        return TransitionCallbackReturn.FAILURE
+        return self.result
 
 
-def test_a_managed_entity_that_fails_leaves_the_node_inactive(graph, parameters):
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        (TransitionCallbackReturn.FAILURE, "inactive"),
+        (TransitionCallbackReturn.ERROR, "unconfigured"),
+    ],
+)
+def test_a_managed_entity_that_fails_leaves_nothing_running(graph, parameters, result, state):
     node = graph.start_detector({**parameters, "autostart": False})
-    node.add_managed_entity(FailingEntity())
+    node.add_managed_entity(FailingEntity(result))
     services = Services(graph)
     assert services.change("configure")
     assert not services.change("activate")
-    assert services.state == "inactive"
+    assert services.state == state
     assert graph.node.get_subscriptions_info_by_topic(graph.name("image_raw")) == []
     assert "inference" not in {thread.name for thread in threading.enumerate()}
     wait_for(lambda: "managed entity" in graph.status("detector").summary, "the reason")
