@@ -40,7 +40,7 @@ class Status:
 
 
 class Graph:
-    """One test's namespace, with a node that watches it; ends whatever was started in it."""
+    """A namespace and a node that watches it; `close` ends all that was started in it."""
 
     def __init__(self, namespace: str, folder: Path) -> None:
         self.namespace = namespace
@@ -61,7 +61,7 @@ class Graph:
     def start_detector(
         self, parameters: Mapping[str, Any], node_class: type[DetectorNode] = DetectorNode
     ) -> DetectorNode:
-        """A detector in this process, spun as in one of its own (`ssd_ros.ros.process.run`)."""
+        """A detector node in this process, spun as `ssd_ros.ros.process.run` does."""
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = node_class(namespace=self.namespace, parameter_overrides=overrides)
         self._started.callback(node.destroy_node)
@@ -93,7 +93,7 @@ class Graph:
         return heard
 
     def logged(self, text: str) -> list[str]:
-        """What the test's nodes have logged so far that holds this text, from /rosout."""
+        """Messages with this text that the test's nodes have logged so far, from /rosout."""
         own = f"{self.namespace.strip('/')}."
         return [line.msg for line in self._log if line.name.startswith(own) and text in line.msg]
 
@@ -102,11 +102,11 @@ class Graph:
         return wait_for(lambda: self.logged(text), f"'{text}' in the log")[0]
 
     def status(self, name: str) -> Status:
-        """What /diagnostics said last about `detector` or `detector: TOPIC`."""
+        """The latest status of `detector` or `detector: TOPIC` in /diagnostics."""
         return wait_for(lambda: self.diagnostics.get(self.name(name)), f"the status of {name}")
 
     def camera_status(self, topic: str = "image_raw", **at_least: int) -> Status:
-        """What /diagnostics says about a camera once its counts are so high."""
+        """A camera's status in /diagnostics once its counts are at least these."""
 
         def high_enough() -> Status | None:
             status = self.status(f"detector: {self.name(topic)}")
@@ -116,7 +116,7 @@ class Graph:
         return wait_for(high_enough, f"{at_least} in /diagnostics")
 
     def next_diagnostics(self, count: int = 1) -> None:
-        """Waits until the nodes have looked after themselves once more: they do so each second."""
+        """Waits for further messages on /diagnostics, which nodes publish each second."""
         enough = self.diagnostics_heard + count
         wait_for(lambda: self.diagnostics_heard >= enough, "/diagnostics")
 

@@ -18,7 +18,7 @@ OTHER_CLASSES = ("apple", "pear")
 def write_random_weights(
     path: Path, seed: int, classes: Sequence[str], width: float = 0.0625
 ) -> Path:
-    """Weights that find something anywhere: some twenty boxes with scores of 0.5 to 0.95."""
+    """Weights that detect about twenty objects in any image, with scores of 0.5 to 0.95."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SSD300(len(classes), width)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera that a test plays, and readers of the detections that it gets."""
+"""A camera that sends what a test says, and functions that read the detections it receives."""
 
 import time
 
@@ -19,7 +19,7 @@ Stamp = tuple[int, int, str]
 
 
 class PlayedCamera:
-    """A camera that the test plays: it sends images and hears what was detected in them."""
+    """Sends images on a topic and receives the detections in them."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class PlayedCamera:
         )
 
     def header(self) -> Header:
-        """Of a frame taken now, later than all frames before."""
+        """Header of a frame taken now; stamps rise strictly."""
         now = self._graph.node.get_clock().now().nanoseconds
         self._newest = max(now, self._newest + 1)
         seconds, nanoseconds = divmod(self._newest, 10**9)
@@ -53,7 +53,7 @@ class PlayedCamera:
         return header
 
     def send(self, image: np.ndarray, header: Header | None = None) -> Stamp:
-        """Publishes an image, taken now unless a header says something else."""
+        """Publishes an image; without a header its stamp is now."""
         message = self.kind(header=header or self.header())
         if self.kind is ImageMsg:
             fill_image(message, image, "bgr8")
@@ -77,7 +77,7 @@ class PlayedCamera:
         )
 
     def detect(self, image: np.ndarray, header: Header | None = None) -> Detection2DArray:
-        """What the detector finds in an image; sent anew where it was lost or superseded."""
+        """The detections in an image, which is sent again each second until they are received."""
         sent: set[Stamp] = set()
         resend = 0.0
 
@@ -91,7 +91,7 @@ class PlayedCamera:
         return wait_for(answer, f"detections in an image on {self.topic}")
 
     def stream(self, image: np.ndarray, rate: float = 30.0) -> None:
-        """Sends an image again and again, until the test ends."""
+        """Sends an image periodically until the test ends."""
         self._graph.node.create_timer(1 / rate, lambda: self.send(image))
 
     def answered(self, stamp: Stamp) -> bool:
@@ -102,7 +102,7 @@ class PlayedCamera:
 
 
 def stamp_of(header: Header) -> Stamp:
-    """What tells one frame from all others."""
+    """Identifies a frame."""
     return header.stamp.sec, header.stamp.nanosec, header.frame_id
 
 

@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 
 class Process:
-    """A process and what it says."""
+    """A process and its log."""
 
     def __init__(self, command: Sequence[str], log: Path, **options: Any) -> None:
         self._log = log
@@ -38,7 +38,7 @@ class Process:
         self._popen.send_signal(number)
 
     def exit_code(self, timeout: float = PATIENCE) -> int:
-        """Waits for the end; what does not end is killed with its children, the test fails."""
+        """Waits for the end; after the timeout kills the process and its children and fails."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -12,10 +12,12 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
-    """The condition's value as soon as it is true; however long a slow machine takes for it."""
+    """Waits until the condition is true, and returns its value."""
     deadline = time.monotonic() + timeout
-    while not (value := condition()):
+    while True:
+        value = condition()
+        if value:
+            return value
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout:g} s for {what}")
         time.sleep(0.01)
-    return value

@@ -152,7 +152,7 @@ def test_superseded_frames_are_counted_in_the_diagnostics(graph, parameters, ima
         ),
     ],
 )
-def test_outputs_live_beside_the_image_and_are_never_shared(topics, namespaces):
+def test_outputs_are_in_the_images_namespace_and_never_shared(topics, namespaces):
     assert output_namespaces(topics) == namespaces
 
 
@@ -183,7 +183,7 @@ def test_the_subscription_is_reliable_only_where_all_publishers_are(offered, exp
     assert matching_reliability(publishers) == expected
 
 
-def test_a_best_effort_and_a_reliable_publisher_of_one_topic_are_both_heard(
+def test_images_of_a_best_effort_and_a_reliable_publisher_of_one_topic_are_received(
     graph, parameters, images
 ):
     graph.start_detector(parameters)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector node as its users meet it: topics, lifecycle, parameters, signals."""
+"""The detector node through its topics, life cycle and parameters."""
 
 import gc
 import json
@@ -289,7 +289,7 @@ def test_a_wrong_qos_override_found_on_resuming_is_answered(graph, parameters, i
 
 @pytest.fixture
 def running(graph, parameters):
-    """A detector at work: its camera and its services."""
+    """The camera and the services of an active detector."""
     graph.start_detector(parameters)
     return PlayedCamera(graph), Services(graph)
 
@@ -301,7 +301,7 @@ def test_the_score_threshold_takes_effect_while_the_node_runs(graph, running, im
     higher = float(np.median(before))
     assert node.set("score_threshold", higher).successful
     assert scores_in(camera.detect(images[0])) == [score for score in before if score > higher]
-    wait_for(lambda: infos and infos[-1].threshold == pytest.approx(higher), "label_info anew")
+    wait_for(lambda: infos and infos[-1].threshold == pytest.approx(higher), "the new label_info")
 
 
 def test_max_detections_takes_effect_while_the_node_runs(running, images):
@@ -318,7 +318,7 @@ def test_the_nms_threshold_takes_effect_while_the_node_runs(running, images):
     assert 0 < len(names_in(camera.detect(images[0]))) < before
 
 
-def test_chosen_classes_take_effect_while_the_node_runs(running, images):
+def test_the_class_filter_takes_effect_while_the_node_runs(running, images):
     camera, node = running
     before = names_in(camera.detect(images[0]))
     assert len(set(before)) > 1
@@ -395,7 +395,7 @@ def test_weights_that_were_replaced_are_freed(running, images, weights, other_we
 
 
 def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):
-    """They would compete with those of the inference thread: see `model_loading.load_detector`."""
+    """They would compete with those of the inference thread, see `model_loading.load_detector`."""
     detector = graph.start_detector({**parameters, "autostart": False})
     threads = psutil.Process().num_threads
 

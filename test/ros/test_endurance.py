@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a robot does to the node all day: `pytest --endurance`. It must leave no memory behind.
+"""Long runs with `pytest --endurance`: the node's memory must not grow.
 
-How fast the node is in all that is not judged here, but by benchmarks/promises.py.
+Speed is measured by benchmarks/promises.py.
 """
 
 import random

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image source as its users meet it: folders, videos, transports, wrong sources."""
+"""The image source through its topics and parameters: folders, videos, transports, errors."""
 
 import signal
 import subprocess

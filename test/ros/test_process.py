@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes as processes: signals end them from every state, and others' ends do them no harm."""
+"""Nodes as processes: signals end them in every state, and they survive the end of a camera."""
 
 import signal
 
