@@ -258,7 +258,7 @@ def delivery(machine: Machine, options: argparse.Namespace) -> Iterator[Result]:
                 assert source.stdout is not None
                 source.stdout.readline()
                 begin = time.monotonic()
-                wait_for(lambda: re.search("are lost on the way", _text(log)), "the report")
+                wait_for(lambda: re.search("are lost in transport", _text(log)), "the report")
                 took = time.monotonic() - begin
     yield Result("the node tells of lost images without the profile", took, LOST_WINDOW, "s")
 

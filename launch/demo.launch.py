@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera made of files, the detector on it, and RViz where it is installed."""
+"""Publishes files as a camera topic, starts the detector on it, and RViz if it is installed."""
 
 import os
 from pathlib import Path
@@ -21,11 +21,13 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from ssd_ros.ros.parameter_table import DETECTOR, IMAGE_SOURCE
+
 SHARE = Path(get_package_share_directory("ssd_ros"))
 
 
 def generate_launch_description() -> LaunchDescription:
-    # Both sides need the profile, or large images get lost; a profile of the user's own wins.
+    # Without the profile in both processes large images are lost; the user's own is kept.
     profile = str(SHARE / "config" / "fastdds.xml")
     variables = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
     own = any(name in os.environ for name in variables)
@@ -33,13 +35,15 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *environment,
+            DeclareLaunchArgument("source", description=IMAGE_SOURCE["source"].text),
             DeclareLaunchArgument(
-                "source", description="folder of images, video file, or webcam (0, /dev/video0)"
+                "rate", default_value="10.0", description=IMAGE_SOURCE["rate"].text
             ),
-            DeclareLaunchArgument("rate", default_value="10.0", description="images a second"),
-            DeclareLaunchArgument("weights", default_value="demo", description="weights file"),
-            DeclareLaunchArgument(
-                "score_threshold", default_value="0.5", description="detections score above this"
+            *(
+                DeclareLaunchArgument(
+                    name, default_value=str(DETECTOR[name].default), description=DETECTOR[name].text
+                )
+                for name in ("weights", "score_threshold")
             ),
             DeclareLaunchArgument(
                 "rviz", default_value="true", description="show the annotated image in RViz"
@@ -80,6 +84,6 @@ def _rviz(context: LaunchContext) -> list[LogInfo | Node]:
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:
-        return [LogInfo(msg="rviz2 is not installed: look at /detections_image with another tool")]
+        return [LogInfo(msg="rviz2 is not installed; view /detections_image with another tool")]
     config = str(SHARE / "config" / "detector.rviz")
     return [Node(package="rviz2", executable="rviz2", arguments=["-d", config])]

@@ -3,49 +3,30 @@
 
 from pathlib import Path
 
-import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-SHARE = Path(get_package_share_directory("ssd_ros"))
+from ssd_ros.ros.parameter_table import DETECTOR, ParameterSpec, from_text
 
-# Arguments that are parameters of the node. Left empty, the parameter file's value stands.
-PARAMETERS = {
-    "image_topics": "camera topics, e.g. /front/image_raw,/rear/image_raw",
-    "image_transport": "raw or compressed",
-    "weights": "weights file: .safetensors, or a torchvision ssd300_vgg16 state dict",
-    "device": "auto, cpu, cuda or cuda:N",
-    "precision": "auto, fp32, bf16 or fp16",
-    "score_threshold": "detections score above this, 0 to 1",
-    "nms_iou_threshold": "of two boxes of a class that overlap by more, one stays, 0 to 1",
-    "max_detections": "at most so many in an image",
-    "classes": "names to report, e.g. person,dog",
-    "image_timeout": "seconds without an image until the camera is reported",
-    "max_frame_age": "seconds; older images are skipped, 0 for no limit",
-    "markers": "true to publish detections_markers for RViz's 3D views",
-    "autostart": "true, or false to wait for a lifecycle manager",
-}
-LISTS = ("image_topics", "classes")
-TEXTS = ("image_transport", "weights", "device", "precision")
+SHARE = Path(get_package_share_directory("ssd_ros"))
 
 
 def generate_launch_description() -> LaunchDescription:
+    # Every parameter of the node is an argument; an empty one leaves the parameter file's value.
     arguments = [
-        DeclareLaunchArgument(
-            name, default_value="", description=f"{text}; left empty: as in params_file"
-        )
-        for name, text in PARAMETERS.items()
+        DeclareLaunchArgument(name, default_value="", description=_description(spec))
+        for name, spec in DETECTOR.items()
     ]
     arguments += [
         DeclareLaunchArgument(
             "params_file",
             default_value=str(SHARE / "config" / "detector.yaml"),
-            description="YAML file of parameters; arguments given here win over it",
+            description="YAML file of parameters; the other arguments take precedence over it",
         ),
-        DeclareLaunchArgument("namespace", default_value="", description="of the node"),
+        DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
         DeclareLaunchArgument(
             "log_level", default_value="info", description="debug, info, warn, error or fatal"
         ),
@@ -53,8 +34,13 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*arguments, OpaqueFunction(function=_detector)])
 
 
+def _description(spec: ParameterSpec) -> str:
+    values = f" Values: {spec.allowed}." if spec.allowed else ""
+    return f"{spec.text}{values} Default: value in params_file."
+
+
 def _detector(context: LaunchContext) -> list[Node]:
-    given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
+    given = {name: LaunchConfiguration(name).perform(context) for name in DETECTOR}
     return [
         Node(
             package="ssd_ros",
@@ -65,15 +51,12 @@ def _detector(context: LaunchContext) -> list[Node]:
             emulate_tty=True,
             parameters=[
                 LaunchConfiguration("params_file"),
-                {name: _value(name, text) for name, text in given.items() if text},
+                {
+                    name: from_text(name, DETECTOR[name], text)
+                    for name, text in given.items()
+                    if text
+                },
             ],
             ros_arguments=["--log-level", ["detector:=", LaunchConfiguration("log_level")]],
         )
     ]
-
-
-def _value(name: str, text: str) -> object:
-    """An argument as the parameter's type: lists as [a, b] or a,b; numbers and booleans as YAML."""
-    if name in LISTS:
-        return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
-    return text if name in TEXTS else yaml.safe_load(text)

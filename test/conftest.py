@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment of all tests: a ROS domain of their own, and the fixtures where ROS 2 is."""
+"""The environment of all tests, a ROS domain of their own, and the fixtures that they share.
 
-import importlib.util
+What needs rclpy or PyTorch is imported in the fixtures: other tests run without them.
+"""
+
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from made_images import made_image
 
 import ssd_ros  # noqa: F401 - before PyTorch is loaded, as in the package's own processes
+
+if TYPE_CHECKING:
+    from gate import Gate
+    from graph import Graph
 
 PROFILE = str(Path(__file__).parents[1] / "config" / "fastdds.xml")
 
@@ -41,13 +52,80 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(endurance)
 
 
-if all(map(importlib.util.find_spec, ("rclpy", "vision_msgs"))):
-    from ros_graph import (  # noqa: F401 - fixtures
-        gate,
-        graph,
-        image_folder,
-        images,
-        other_weights,
-        rclpy_started,
-        weights,
-    )
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a weights file with the classes CLASSES."""
+    from made_weights import CLASSES, write_random_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    return str(write_random_weights(folder / "some.safetensors", 1, CLASSES))
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a weights file with the classes OTHER_CLASSES."""
+    from made_weights import OTHER_CLASSES, write_random_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    return str(write_random_weights(folder / "other.safetensors", 4, OTHER_CLASSES))
+
+
+@pytest.fixture
+def parameters(weights: str) -> dict[str, Any]:
+    """Parameters of a detector on the CPU with the classes CLASSES."""
+    return {"weights": weights, "device": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def images() -> list[np.ndarray]:
+    """Images of different content and size, BGR."""
+    sizes = ((320, 240), (200, 300), (640, 480), (97, 113), (500, 375))
+    return [made_image(seed, *size) for seed, size in enumerate(sizes)]
+
+
+@pytest.fixture(scope="session")
+def image_folder(images: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the images as lossless files, in their order."""
+    from ssd_ros.io import image_files
+
+    folder = tmp_path_factory.mktemp("images")
+    for i, image in enumerate(images):
+        image_files.write(folder / f"{i}.png", image)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rclpy_started() -> Iterator[None]:
+    """rclpy, initialised for the whole session."""
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    yield
+    rclpy.shutdown()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def graph(rclpy_started: None, tmp_path: Path) -> "Iterator[Graph]":
+    """A namespace of its own for the test."""
+    from graph import Graph
+
+    own = Graph(f"/test_{next(_numbers)}", tmp_path)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Gate]":
+    """An open gate before every detector of this process."""
+    from gate import Gate
+
+    from ssd_ros.detector import Detector
+
+    new = Gate()
+    monkeypatch.setattr(Detector, "__call__", new.guard(Detector.__call__))
+    yield new
+    new.open()

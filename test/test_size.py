@@ -13,10 +13,6 @@ MOST_LINES = {"function": 60, "class": 200, "module": 300}
 # What may be longer, and why. An entry that is no longer needed fails the test.
 LONGER: dict[str, str] = {
     "benchmarks/promises.py": "one function for each promise, all run by one command",
-    "ssd_ros/ros/detector_node.py": "being split",
-    "ssd_ros/ros/detector_node.py:DetectorNode": "being split",
-    "training/train.py": "being split",
-    "training/train.py:Trainer": "being split",
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image topic: its subscription, its newest-frame slot, its counts and its outputs."""
+"""One image topic: its newest-frame slot, its counts and its output topics."""
 
 from __future__ import annotations
 
@@ -7,40 +7,38 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    QoSPolicyKind,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_profile_sensor_data,
-)
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMsg
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
-from ssd_ros.image import Image
-from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
+from ssd_ros.detections import Detections
+from ssd_ros.drawing import annotate
+from ssd_ros.image import Image, ImageError
+from ssd_ros.messages.detections import detection_array, label_info
+from ssd_ros.messages.images import (
+    fill_image,
+    image_from_compressed_msg,
+    image_from_msg,
+)
+from ssd_ros.messages.markers import outlines
 from ssd_ros.model.config import INPUT_SIZE
 from ssd_ros.ros.frame_loss import FrameLoss, FrameLossEstimator
+from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
-
-Frame: TypeAlias = "ImageMsg | CompressedImage"
 RECENT = 200  # images that medians and percentiles are taken over
+LOG_EVERY = 1.0  # seconds between two warnings about invalid images
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -50,7 +48,7 @@ class Counts:
 
     Attributes:
         latencies: seconds from the stamps of the latest frames to their detections' publication.
-        handling: seconds from the arrival of the latest frames to the same.
+        processing_latency: seconds from the arrival of the latest frames to the same.
     """
 
     received: int = 0
@@ -60,28 +58,57 @@ class Counts:
     bad: int = 0
     last_bad: str = ""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    handling: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    processing_latency: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
 
-class Arrival(NamedTuple):
-    """A frame and when it came, by time.monotonic()."""
+class ReceivedFrame(NamedTuple):
+    """A message and the time.monotonic() at which it was received."""
 
-    frame: Frame
-    when: float
+    message: FrameMsg
+    received_at: float
+
+
+class DecodedFrame(NamedTuple):
+    """A frame's image, with the header that its detections get."""
+
+    header: Header
+    image: Image
+    received_at: float
+
+
+@dataclass(frozen=True)
+class CameraSnapshot:
+    """The state of a camera at one moment.
+
+    Attributes:
+        topic: name of the subscribed topic.
+        reliability: of the subscription; None while the topic is not subscribed.
+        seconds_since_image: since the last image, or since the topic was subscribed.
+        loss: estimated frame loss; None while too few images have been received.
+    """
+
+    topic: str
+    reliability: ReliabilityPolicy | None
+    seconds_since_image: float
+    counts: Counts
+    loss: FrameLoss | None
 
 
 class Camera:
-    """An image topic and what is published beside it.
+    """Receives the images of one topic and publishes what was detected in them.
 
     Args:
-        node: creates the subscription and the publishers.
+        node: creates the subscriptions and the publishers.
         topic: resolved name of the image topic.
-        outputs: namespace of the outputs.
+        outputs: namespace of the output topics.
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
-        markers: publish outlines in the optical frame, too, by what `camera_info` beside the
-            image says.
-        group: of the subscriptions; None for the node's own.
-        arrived: called from the executor's thread whenever the slot was filled.
+        markers: also publish outlines in the optical frame, using the `camera_info` of the image
+            topic's namespace.
+        group: callback group of the subscriptions; None for the node's default group.
+        on_frame: called from the executor's thread for every frame received.
+
+    Raises:
+        ValueError: see `ImageSubscription`.
     """
 
     def __init__(
@@ -92,190 +119,168 @@ class Camera:
         compressed: bool,
         markers: bool,
         group: CallbackGroup | None,
-        arrived: Callable[[], None],
+        on_frame: Callable[[], None],
     ) -> None:
-        namespace = topic.rpartition("/")[0]
-        topic = f"{topic}/compressed" if compressed else topic
-        # The standard parameter, with a default that the standard does not know: adapt.
-        override = f"qos_overrides.{topic}.subscription.reliability"
-        if not node.has_parameter(override):
-            node.declare_parameter(override, "auto")
-        self._reliability = str(node.get_parameter(override).value)
-        if self._reliability not in ("auto", "reliable", "best_effort"):
-            raise ValueError(
-                f"{override} must be auto, reliable or best_effort, got '{self._reliability}'"
-            )
-
         self._node = node
-        self._compressed = compressed
-        self._group = group
-        self._arrived = arrived
-        self._subscription: Subscription | None = None
-        self._lock = threading.Lock()
-        self._newest: Arrival | None = None
-        self._stamps = FrameLossEstimator()
-        self.topic = topic
-        self.counts = Counts()
-        self._quiet_since = time.monotonic()
-        self.detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
-        self.annotated = node.create_publisher(ImageMsg, f"{outputs}/detections_image", 1)
-        self.label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
-        self.info: CameraInfo | None = None
-        self.markers: Publisher | None = None
+        self._on_frame = on_frame
+        self._decode: Callable[[FrameMsg], Image] = image_from_msg
+        if compressed:  # a JPEG much larger than the network's input is decoded smaller
+            self._decode = partial(image_from_compressed_msg, min_size=INPUT_SIZE)
+        self._lock = threading.Lock()  # of the slot, the counts and the loss estimate
+        self._newest: ReceivedFrame | None = None
+        self._counts = Counts()
+        self._loss_estimator = FrameLossEstimator()
+        self._last_image_at = time.monotonic()
+        self._subscription = ImageSubscription(node, topic, compressed, group, self.receive)
+        self._detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
+        self._annotated = node.create_publisher(ImageMsg, f"{outputs}/detections_image", 1)
+        self._label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
+        self._camera_info: CameraInfo | None = None
+        self._info_subscription: Subscription | None = None
+        self._markers: Publisher | None = None
         if markers:
-            self.markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
+            self._markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
             self._info_subscription = node.create_subscription(
                 CameraInfo,
-                f"{namespace}/camera_info",
+                f"{topic.rpartition('/')[0]}/camera_info",
                 self._receive_info,
                 qos_profile_sensor_data,
                 callback_group=group,
             )
 
-    def subscribe(self) -> None:
-        """Starts to receive."""
-        self._quiet_since = time.monotonic()
-        self._subscribe(self._wanted_reliability())
+    @property
+    def topic(self) -> str:
+        """Name of the subscribed topic."""
+        return self._subscription.topic
 
     @property
-    def subscribed(self) -> bool:
-        """Whether images are received."""
-        return self._subscription is not None
+    def detections_topic(self) -> str:
+        return self._detections.topic_name
+
+    @property
+    def annotated_topic(self) -> str:
+        return self._annotated.topic_name
+
+    def subscribe(self) -> None:
+        """Starts receiving images, unless they are received already."""
+        if not self._subscription.active:
+            self._last_image_at = time.monotonic()
+            self._subscription.subscribe()
 
     def unsubscribe(self) -> None:
-        """Stops to receive and forgets a frame not yet taken."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
-        self.take()
-
-    def close(self) -> None:
-        """Takes the topics back."""
-        self.unsubscribe()
-        for publisher in (self.detections, self.annotated, self.label_info):
-            self._node.destroy_publisher(publisher)
-        if self.markers is not None:
-            self._node.destroy_publisher(self.markers)
-            self._node.destroy_subscription(self._info_subscription)
+        """Stops receiving images and drops a frame that was not taken yet."""
+        self._subscription.unsubscribe()
+        with self._lock:
+            self._newest = None
 
     def adapt(self) -> None:
-        """Subscribes anew where the publishers now ask for another reliability.
-
-        Until there is a publisher the subscription is reliable: one that offers it is then heard
-        from its first image on. One that does not is followed here.
-        """
-        if self._subscription is None:
-            return
-        wanted = self._wanted_reliability(self.reliability)
-        if wanted != self.reliability:
-            self._node.get_logger().info(
-                f"'{self.topic}': publishers changed, subscribing {wanted.name.lower()}"
-            )
-            self._node.destroy_subscription(self._subscription)
-            self._subscribe(wanted)
-
-    @property
-    def reliability(self) -> ReliabilityPolicy:
-        """Of the present subscription."""
-        assert self._subscription is not None
-        return self._subscription.qos_profile.reliability
+        """Adapts the subscription to the topic's publishers."""
+        self._subscription.adapt()
 
     def publishers(self) -> list[TopicEndpointInfo]:
-        """Who publishes the images, with the QoS they offer."""
-        return self._node.get_publishers_info_by_topic(self.topic)
+        """The image topic's publishers with the QoS that they offer."""
+        return self._subscription.publishers()
 
-    @property
-    def quiet_for(self) -> float:
-        """Seconds since the last image came, or since it could have come."""
-        return time.monotonic() - self._quiet_since
+    def close(self) -> None:
+        """Removes the subscriptions and the publishers."""
+        self.unsubscribe()
+        if self._info_subscription is not None:
+            self._node.destroy_subscription(self._info_subscription)
+        for publisher in (self._detections, self._annotated, self._label_info, self._markers):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
 
-    def receive(self, frame: Frame) -> None:
-        """Puts a frame into the slot; the subscription calls it."""
+    def receive(self, message: FrameMsg) -> None:
+        """Puts a frame into the slot, where it replaces one that was not taken yet."""
         now = time.monotonic()
         with self._lock:
-            self.counts.received += 1
-            self.counts.superseded += self._newest is not None
-            self._newest = Arrival(frame, now)
-            self._stamps.note(stamp_ns(frame))
-        self._quiet_since = now
-        self._arrived()
+            self._counts.received += 1
+            self._counts.superseded += self._newest is not None
+            self._newest = ReceivedFrame(message, now)
+            self._loss_estimator.note(stamp_ns(message))
+            self._last_image_at = now
+        self._on_frame()
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a frame waits to be taken."""
-        return self._newest is not None
+    def take(self, max_age: float = 0.0) -> DecodedFrame | None:
+        """Takes the newest frame out of the slot and decodes its image.
 
-    def take(self) -> Arrival | None:
-        """The newest frame, once."""
-        with self._lock:
-            arrival, self._newest = self._newest, None
-        return arrival
+        Args:
+            max_age: seconds since the frame's stamp; an older one is dropped and counted. 0
+                disables the limit.
 
-    def losses(self) -> FrameLoss | None:
-        """How many images are lost on the way, as far as the stamps of the others tell."""
-        with self._lock:
-            return self._stamps.losses()
-
-    def view(self, frame: Frame) -> Image:
-        """A frame's image.
-
-        Raises:
-            ImageError: the frame contradicts itself or cannot be decoded.
+        Returns:
+            None without a frame, and for one that is too old or cannot be decoded.
         """
-        if self._compressed:
-            return image_from_compressed_msg(frame, min_size=INPUT_SIZE)
-        return image_from_msg(frame)
+        with self._lock:
+            frame, self._newest = self._newest, None
+        if frame is None:
+            return None
+        if max_age and self._age(frame.message.header) > max_age:
+            with self._lock:
+                self._counts.too_old += 1
+            return None
+        try:
+            image = self._decode(frame.message)
+        except ImageError as error:
+            with self._lock:
+                self._counts.bad += 1
+                self._counts.last_bad = str(error)
+            self._node.get_logger().warning(
+                f"dropped invalid image on '{self.topic}': {error}",
+                throttle_duration_sec=LOG_EVERY,
+            )
+            return None
+        return DecodedFrame(frame.message.header, image, frame.received_at)
+
+    def publish(self, frame: DecodedFrame, detections: Detections, classes: Sequence[str]) -> None:
+        """Publishes a frame's detections, unless the camera has been unsubscribed meanwhile.
+
+        Args:
+            detections: in pixels of the frame's image.
+            classes: names that the detections' labels index.
+        """
+        if not self._subscription.active:
+            return
+        self._detections.publish(detection_array(frame.header, detections, classes))
+        with self._lock:
+            self._counts.processed += 1
+            self._counts.latencies.append(self._age(frame.header))
+            self._counts.processing_latency.append(time.monotonic() - frame.received_at)
+        if self._annotated.get_subscription_count():
+            canvas = annotate(frame.image, detections, classes)
+            self._annotated.publish(fill_image(ImageMsg(header=frame.header), canvas, "bgr8"))
+        if self._markers and self._camera_info and self._markers.get_subscription_count():
+            size = frame.image.width, frame.image.height
+            self._markers.publish(
+                outlines(frame.header, detections, classes, size, self._camera_info)
+            )
+
+    def publish_label_info(self, classes: Sequence[str], score_threshold: float) -> None:
+        """Publishes the class table and the threshold, also for later subscribers."""
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        self._label_info.publish(label_info(header, classes, score_threshold))
+
+    def snapshot(self) -> CameraSnapshot:
+        """The camera's counts and state; a copy that later frames do not change."""
+        with self._lock:
+            counts = replace(
+                self._counts,
+                latencies=self._counts.latencies.copy(),
+                processing_latency=self._counts.processing_latency.copy(),
+            )
+            loss = self._loss_estimator.losses()
+            silence = time.monotonic() - self._last_image_at
+        return CameraSnapshot(self.topic, self._subscription.reliability, silence, counts, loss)
 
     def _receive_info(self, info: CameraInfo) -> None:
-        self.info = info
+        self._camera_info = info
 
-    def _subscribe(self, reliability: ReliabilityPolicy) -> None:
-        self._subscription = self._node.create_subscription(
-            CompressedImage if self._compressed else ImageMsg,
-            self.topic,
-            self.receive,
-            QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability),
-            qos_overriding_options=QoSOverridingOptions(
-                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
-            ),
-            callback_group=self._group,
-            # A publisher that offers less is no trouble to warn of: `adapt` follows it.
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-        )
-
-    def _wanted_reliability(
-        self, otherwise: ReliabilityPolicy = ReliabilityPolicy.RELIABLE
-    ) -> ReliabilityPolicy:
-        if self._reliability != "auto":
-            return ReliabilityPolicy[self._reliability.upper()]
-        return matching_reliability(self.publishers()) or otherwise
+    def _age(self, header: Header) -> float:
+        """Seconds since a stamp, by the node's clock."""
+        now = self._node.get_clock().now().nanoseconds
+        return (now - header.stamp.sec * 10**9 - header.stamp.nanosec) * 1e-9
 
 
-def stamp_ns(message: Frame | Detection2DArray) -> int:
-    """A message's stamp; not through rclpy's Time, which refuses what a frame can carry."""
+def stamp_ns(message: FrameMsg | Detection2DArray) -> int:
+    """A message's stamp in nanoseconds; rclpy's Time refuses values that a frame can carry."""
     return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-
-
-def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:
-    """The reliability that hears every publisher and loses least; None without publishers."""
-    if not publishers:
-        return None
-    offered = {publisher.qos_profile.reliability for publisher in publishers}
-    if offered == {ReliabilityPolicy.RELIABLE}:
-        return ReliabilityPolicy.RELIABLE
-    return ReliabilityPolicy.BEST_EFFORT
-
-
-def output_namespaces(topics: Sequence[str]) -> list[str]:
-    """Where each image topic's outputs go: beside the image, as image_pipeline does.
-
-    Images that share a namespace would share their outputs; those get them below their own
-    names.
-    """
-    spaces = [topic.rsplit("/", 1)[0] for topic in topics]
-    while len(set(spaces)) < len(spaces):
-        spaces = [
-            topic if spaces.count(space) > 1 else space
-            for topic, space in zip(topics, spaces, strict=True)
-        ]
-    return spaces

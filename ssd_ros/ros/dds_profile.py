@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How images travel: the Fast DDS profile that keeps them from getting lost."""
+"""The Fast DDS profile with which large images are not lost in transport."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 
 
 def shipped_profile() -> Path:
-    """In a clone beside the package, in an installation in the package's share folder."""
+    """The package's profile: from the source folder, else from the installed share folder."""
     clone = Path(__file__).resolve().parents[2]
     if (clone / "package.xml").exists():
         return clone / "config" / "fastdds.xml"
@@ -27,26 +27,24 @@ def has_profile() -> bool:
 
 
 def apply_profile(file: Path) -> None:
-    """Puts a profile in force here, before rclpy.init, and for child processes.
+    """Selects a profile for this process, before rclpy.init, and for its child processes.
 
-    One that the user has chosen stays.
+    A profile that the user has selected is kept.
     """
     if not has_profile():
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(file)))
 
 
 def suggestion() -> str:
-    """What to do where images get lost on the way to this process, for its log."""
+    """What the user can do if images are lost on the way to this process."""
     if "fastrtps" not in get_rmw_implementation_identifier():
         return (
-            "give the camera's driver and this node larger receive buffers (net.core.rmem_max), "
-            "or send image_transport compressed"
+            "increase the receive buffers of the camera driver and this node "
+            "(net.core.rmem_max), or use image_transport compressed"
         )
     if has_profile():
         return (
-            "the camera's driver needs the Fast DDS profile too, as this node has it; if it has, "
-            "the machine is too busy: lower the camera's rate"
+            "start the camera driver with the same Fast DDS profile; if it already has it, the CPU "
+            "is overloaded: reduce the frame rate"
         )
-    return (
-        f"start the camera's driver and this node with {PROFILE_VARIABLES[0]}={shipped_profile()}"
-    )
+    return f"start the camera driver and this node with {PROFILE_VARIABLES[0]}={shipped_profile()}"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node says of its health, in /diagnostics and in the log.
+"""The node's health in /diagnostics and in the log.
 
-Levels of the detector: ERROR where something failed (the message says what), WARN while it is not
-active or is paused, else OK. Levels of a camera: STALE where images came and come no more, WARN
-where none has come yet, where images are lost on the way, and where the last ten seconds brought
-bad or too old ones, else OK.
+Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
+active or is paused, else OK. Levels of a camera: STALE if images were received and none arrives any
+more, WARN if none has been received yet, if images are lost in transport, and for ten seconds after
+an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -15,118 +15,175 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from ssd_ros.detector import Detector
 from ssd_ros.ros import dds_profile
-from ssd_ros.ros.camera import Camera
-from ssd_ros.ros.frame_loss import FrameLoss
+from ssd_ros.ros.camera import Camera, CameraSnapshot
+from ssd_ros.ros.inference_loop import InferenceLoop
+from ssd_ros.ros.node_state import NodeState
 
-REMEMBERED = 10.0  # seconds that a bad image stays in a camera's line
+REMEMBERED = 10.0  # seconds that an invalid or too old image stays in a camera's status
 
 
 def node_status(
     name: str,
     weights: str,
-    detector: Detector | None,
-    state: str,
+    state: NodeState,
     failure: str,
-    inference: Sequence[float],
+    loop: InferenceLoop | None,
 ) -> DiagnosticStatus:
-    """The detector's line.
+    """The detector's status.
 
     Args:
-        name: of the node.
-        weights: the file that the model was read from.
-        detector: the model in force.
-        state: detecting, paused, inactive or unconfigured.
-        failure: what went wrong last, empty for nothing.
-        inference: seconds that the latest batches took, from images in memory to boxes.
+        name: fully qualified name of the node.
+        weights: value of the parameter.
+        failure: why the last transition failed; empty if it did not.
+        loop: None while the node is unconfigured.
     """
-    level = DiagnosticStatus.OK if state == "detecting" else DiagnosticStatus.WARN
-    if failure:
-        level, state = DiagnosticStatus.ERROR, failure
+    level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
     values: dict[str, object] = {"weights": weights}
-    if detector:
+    device = ""
+    if loop is not None:
+        detector, failure, device = loop.detector, failure or loop.failure, loop.detector.device
         values |= {
-            "device": detector.device,
+            "device": device,
             "precision": detector.precision,
             "classes": len(detector.classes),
         }
-    values |= _milliseconds("inference", inference)
-    return _status(name, detector.device if detector else "", level, state, values)
+        values |= _milliseconds("inference", loop.recent_durations)
+    if failure:
+        level = DiagnosticStatus.ERROR
+    return _status(name, device, level, failure or state.value, values)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look at a camera gave.
+class Report:
+    """The result of one check of a camera.
 
     Attributes:
-        status: its line in /diagnostics.
-        warning, news: what is to be said in the log now, empty for nothing: each trouble once.
+        status: the camera's status in /diagnostics.
+        warnings: problems to log now; each problem is reported once, when it begins.
+        events: other changes to log now.
     """
 
     status: DiagnosticStatus
-    warning: str = ""
-    news: str = ""
+    warnings: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
 
 
-class Watch:
-    """Looks at a camera once a second, and tells what is new.
+class CameraMonitor:
+    """Checks a camera periodically and reports what has changed.
 
     Args:
-        node: name of the detector.
-        camera: whom to watch.
+        node: fully qualified name of the detector.
+        camera: the camera to check.
     """
 
     def __init__(self, node: str, camera: Camera) -> None:
         self._name = f"{node}: {camera.topic}"
         self._camera = camera
-        self._bad = self._too_old = 0  # at the look before
+        self._bad = self._too_old = 0  # counts at the previous check
         self._bad_at = self._too_old_at = -math.inf  # when they last grew
-        self._trouble = ""
+        self._problem = ""
 
-    def look(self, timeout: float, other_topics: Callable[[], Iterable[str]]) -> Look:
-        """What there is to say of the camera.
+    def check(self, timeout: float, other_topics: Callable[[], Iterable[str]]) -> Report:
+        """The camera's status, and what is to be logged.
 
         Args:
-            timeout: seconds without an image that are too many.
-            other_topics: image topics that exist beside this one; asked for only where needed.
+            timeout: seconds without an image after which it is reported.
+            other_topics: finds the image topics that exist besides the camera's; called only if
+                no image arrives.
         """
-        camera, counts = self._camera, self._camera.counts
-        losses, now = camera.losses(), time.monotonic()
-        if counts.bad > self._bad:
-            self._bad, self._bad_at = counts.bad, now
-        if counts.too_old > self._too_old:
-            self._too_old, self._too_old_at = counts.too_old, now
-        level, kind, summary = DiagnosticStatus.WARN, "", ""
-        if not camera.subscribed:
-            level, summary = DiagnosticStatus.OK, "not subscribed"
-        elif camera.quiet_for > timeout:
+        camera = self._camera.snapshot()
+        self._note_growth(camera)
+        level, problem, summary = self._judge(camera, timeout, other_topics)
+        status = _status(self._name, "", level, summary, _camera_values(camera))
+        previous, self._problem = self._problem, problem
+        if problem and problem != previous:
+            return Report(status, warnings=(summary,))
+        if previous == "silent" and camera.reliability is not None and not problem:
+            return Report(status, events=(f"'{camera.topic}': receiving images again",))
+        return Report(status)
+
+    def _note_growth(self, camera: CameraSnapshot) -> None:
+        now = time.monotonic()
+        if camera.counts.bad > self._bad:
+            self._bad, self._bad_at = camera.counts.bad, now
+        if camera.counts.too_old > self._too_old:
+            self._too_old, self._too_old_at = camera.counts.too_old, now
+
+    def _judge(
+        self, camera: CameraSnapshot, timeout: float, other_topics: Callable[[], Iterable[str]]
+    ) -> tuple[bytes, str, str]:
+        """Level, kind of a problem that is logged (else empty), summary."""
+        counts, loss, now = camera.counts, camera.loss, time.monotonic()
+        if camera.reliability is None:
+            return DiagnosticStatus.OK, "", "not subscribed"
+        if camera.seconds_since_image > timeout:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
-            kind, summary = "quiet", why_quiet(camera, other_topics)
-        elif now - self._bad_at < REMEMBERED:
-            summary = f"{counts.bad} bad images, the last: {counts.last_bad}"
-        elif now - self._too_old_at < REMEMBERED:
-            summary = f"{counts.too_old} images were older than max_frame_age"
-        elif losses and losses.noticeable:
-            kind = "lossy"
+            reason = explain_no_images(camera, self._camera.publishers(), other_topics)
+            return level, "silent", reason
+        if now - self._bad_at < REMEMBERED:
+            summary = f"{counts.bad} invalid images; last error: {counts.last_bad}"
+            return DiagnosticStatus.WARN, "", summary
+        if now - self._too_old_at < REMEMBERED:
+            summary = f"{counts.too_old} images dropped (older than max_frame_age)"
+            return DiagnosticStatus.WARN, "", summary
+        if loss and loss.noticeable:
             summary = (
-                f"{losses.share:.0%} of the images on '{camera.topic}' (one every "
-                f"{1e3 * losses.period:.0f} ms) are lost on the way: {dds_profile.suggestion()}"
+                f"{loss.share:.0%} of images on '{camera.topic}' are lost in transport "
+                f"(period {1e3 * loss.period:.0f} ms): {dds_profile.suggestion()}"
             )
-        else:
-            level, summary = DiagnosticStatus.OK, f"{counts.processed} images processed"
-        status = _status(self._name, "", level, summary, _camera_values(camera, losses))
-        before, self._trouble = self._trouble, kind
-        if kind and kind != before:
-            return Look(status, warning=summary)
-        if before == "quiet" and camera.subscribed and not kind:
-            return Look(status, news=f"'{camera.topic}': images arrive")
-        return Look(status)
+            return DiagnosticStatus.WARN, "lossy", summary
+        return DiagnosticStatus.OK, "", f"{counts.processed} images processed"
 
 
-def _camera_values(camera: Camera, losses: FrameLoss | None) -> dict[str, object]:
+class DiagnosticsPublisher:
+    """Publishes the status of the node and of its cameras, and logs the cameras' problems.
+
+    Args:
+        node: the detector node.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._cameras: Iterable[Camera] = ()
+        self._monitors: list[CameraMonitor] = []
+
+    def set_cameras(self, cameras: Iterable[Camera]) -> None:
+        """Replaces the cameras that are monitored."""
+        name = self._node.get_fully_qualified_name()
+        self._cameras = tuple(cameras)
+        self._monitors = [CameraMonitor(name, camera) for camera in self._cameras]
+
+    def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> None:
+        """Checks the cameras and publishes all statuses.
+
+        Args:
+            image_timeout: seconds without an image after which a camera is reported.
+        """
+        message = DiagnosticArray(status=[node_status])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        for monitor in self._monitors:
+            report = monitor.check(image_timeout, self._other_image_topics)
+            message.status.append(report.status)
+            for warning in report.warnings:
+                self._node.get_logger().warning(warning)
+            for event in report.events:
+                self._node.get_logger().info(event)
+        self._publisher.publish(message)
+
+    def _other_image_topics(self) -> list[str]:
+        types = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+        own = {name for camera in self._cameras for name in (camera.topic, camera.annotated_topic)}
+        topics = self._node.get_topic_names_and_types()
+        return [name for name, kinds in topics if types & set(kinds) and name not in own]
+
+
+def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
     counts = camera.counts
     values: dict[str, object] = {
         "received": counts.received,
@@ -136,31 +193,40 @@ def _camera_values(camera: Camera, losses: FrameLoss | None) -> dict[str, object
         "bad": counts.bad,
         "last bad": counts.last_bad,
     }
-    if losses:
-        values["period (ms)"] = f"{1e3 * losses.period:.1f}"
-        values["lost on the way (%)"] = f"{100 * losses.share:.0f}"
-    values |= _milliseconds("latency", list(counts.latencies))
-    values |= _milliseconds("arrival to publication", list(counts.handling))
+    if camera.loss:
+        values["period (ms)"] = f"{1e3 * camera.loss.period:.1f}"
+        values["lost on the way (%)"] = f"{100 * camera.loss.share:.0f}"
+    values |= _milliseconds("latency", counts.latencies)
+    values |= _milliseconds("arrival to publication", counts.processing_latency)
     return values
 
 
-def why_quiet(camera: Camera, other_topics: Callable[[], Iterable[str]]) -> str:
-    """Why no image may come, for somebody who has to find out."""
-    start = f"no image on '{camera.topic}' for {camera.quiet_for:.0f} s"
-    publishers = camera.publishers()
+def explain_no_images(
+    camera: CameraSnapshot,
+    publishers: Sequence[TopicEndpointInfo],
+    other_topics: Callable[[], Iterable[str]],
+) -> str:
+    """The probable reason why no image arrives.
+
+    Args:
+        camera: subscribed.
+        publishers: of the camera's topic.
+        other_topics: finds the image topics that exist besides the camera's.
+    """
+    start = f"no image on '{camera.topic}' for {camera.seconds_since_image:.0f} s"
     if not publishers:
         others = ", ".join(other_topics()) or "none"
-        return f"{start}: nobody publishes it. Image topics that exist: {others}"
+        return f"{start}: topic has no publishers. Available image topics: {others}"
     offers = ", ".join(
         f"{publisher.node_name} ({publisher.qos_profile.reliability.name.lower()})"
         for publisher in publishers
     )
-    asked = camera.reliability.name.lower()
-    return f"{start}; published by {offers}, subscribed {asked}"
+    assert camera.reliability is not None
+    return f"{start}; published by {offers}, subscribed {camera.reliability.name.lower()}"
 
 
 def _milliseconds(name: str, seconds: Sequence[float]) -> dict[str, str]:
-    """Median and 95th percentile for people; nothing where there is too little to tell."""
+    """Median and 95th percentile in milliseconds; nothing for fewer than two values."""
     if len(seconds) < 2:
         return {}
     p95 = statistics.quantiles(seconds, n=20)[-1]

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -21,7 +20,8 @@ from ssd_ros.image import ImageError
 from ssd_ros.io.sources import open_source
 from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import process
-from ssd_ros.ros.descriptors import set_bounds
+from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
+from ssd_ros.ros.parameters import declare
 
 
 class ImageSource(Node):
@@ -33,30 +33,13 @@ class ImageSource(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("image_source", **options)
-        source = str(
-            self._parameter(
-                "source",
-                "",
-                "A folder of images, an image, a video file, a webcam (a number, or "
-                "/dev/videoN), or a stream's address.",
-            )
-        )
-        rate = self._parameter("rate", 30.0, "Images a second.", bounds=(0.01, 1000.0))
-        loop = self._parameter("loop", True, "Start again at the end, for ever.")
-        self._wait_for = self._parameter(
-            "wait_for_subscribers",
-            0 if loop else 1,
-            "Publish the first image when each topic has so many subscribers; 1 by default where "
-            "there is but one round.",
-            bounds=(0, 1000),
-        )
-        transport = self._parameter("transport", "raw", "raw, compressed (JPEG) or both.")
-        self._frame_id = self._parameter("frame_id", "camera", "Optical frame of the images.")
-        self._quality = self._parameter(
-            "jpeg_quality", 90, "Of compressed images.", bounds=(1, 100)
-        )
-        if transport not in ("raw", "compressed", "both"):
-            raise ValueError(f"transport must be raw, compressed or both, got '{transport}'")
+        source = str(self._declare("source"))
+        rate = self._declare("rate")
+        loop = self._declare("loop")
+        self._wait_for = self._declare("wait_for_subscribers", 0 if loop else 1)
+        transport = self._declare("transport")
+        self._frame_id = self._declare("frame_id")
+        self._quality = self._declare("jpeg_quality")
         if not source:
             raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
         self._frames = iter(open_source(source, loop))
@@ -92,15 +75,13 @@ class ImageSource(Node):
             publisher.wait_for_all_acked(Duration(seconds=5))
         self.get_logger().info(f"published {self.published} images, done")
 
-    def _parameter(
-        self, name: str, default: Any, text: str, bounds: tuple[float, float] | None = None
-    ) -> Any:
+    def _declare(self, name: str, default: Any = None) -> Any:
+        """The value of a parameter of the table, checked."""
         # `source:=0` is a webcam: a number where a string is declared.
-        described = ParameterDescriptor(
-            description=text, read_only=True, dynamic_typing=name == "source"
-        )
-        set_bounds(described, bounds, type(default))
-        return self.declare_parameter(name, default, described).value
+        dynamic = name == "source"
+        value = declare(self, name, IMAGE_SOURCE[name], default, True, dynamic)
+        check_choices(IMAGE_SOURCE, {name: value})
+        return value
 
     def _seen(self) -> bool:
         counts = (p.get_subscription_count() for p in self._publishers_in_use)

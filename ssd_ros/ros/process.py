@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes: a node as one of its own, with an exit code that tells how it ended; others' ends."""
+"""Runs a node as a process with an exit code; child processes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ssd_ros.ros import malloc
 
 
 class ProcessNode(Protocol):
-    """An rclpy node that a process can be made of."""
+    """An rclpy node with a start and an end, as `run` needs it."""
 
     def start(self) -> None:
-        """Begins its work; called once, before it is spun."""
+        """Starts the node's work; called once, before it is spun."""
 
     def close(self) -> None:
-        """Ends its work; called once, also after a failure."""
+        """Ends the node's work; called once, also after a failure."""
 
     def destroy_node(self) -> None: ...
 
@@ -35,13 +35,13 @@ def run(
     """Runs a node until it ends itself or a signal ends it.
 
     Args:
-        name: of the logger, where there is no node yet.
-        make: makes the node, after rclpy was initialised.
-        arguments: the command line; None for the process's own.
-        threads: callbacks that may run at the same time.
+        name: name of the logger until the node exists.
+        make: creates the node; called after rclpy.init.
+        arguments: the command line; None for sys.argv.
+        threads: number of callbacks that may run at the same time.
 
     Returns:
-        0, or 1 where the node could not be made of its parameters; the log says why.
+        0, or 1 if the node could not be created from its parameters; the log says why.
     """
     malloc.tune_malloc_for_images()
     rclpy.init(args=arguments)
@@ -53,7 +53,7 @@ def run(
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:
-        if rclpy.ok():  # else a signal ended the context in the middle of something
+        if rclpy.ok():  # else a signal ended the context
             if node is not None or not isinstance(error, (ParameterException, ValueError, OSError)):
                 raise
             rclpy.logging.get_logger(name).error(str(error))
@@ -63,15 +63,15 @@ def run(
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
-        # Python would look through all of PyTorch's objects for cycles once more before it ends:
-        # half a second, or two on a slow machine, in which nothing is left to be done.
+        # At exit Python would search all of PyTorch's objects for cycles once more: half a second,
+        # or two on a slow machine, that free nothing of use.
         gc.freeze()
     return 0
 
 
 @contextmanager
 def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block, as Ctrl-C would end it, and by force after ten seconds.
+    """A process that is interrupted at the end of the block, and killed ten seconds later.
 
     Args:
         command, options: as of `subprocess.Popen`.

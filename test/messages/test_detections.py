@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
-from ros_graph import CLASSES, boxes_in, names_in, scores_in
+from made_weights import CLASSES
+from played_camera import boxes_in, names_in, scores_in
 from std_msgs.msg import Header
 
 from ssd_ros.detections import Detections

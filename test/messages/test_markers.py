@@ -6,11 +6,13 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from played_camera import PlayedCamera, boxes_in, names_in, stamp_of
 from rclpy.qos import qos_profile_sensor_data
-from ros_graph import PlayedCamera, Services, boxes_in, names_in, stamp_of, wait_for
 from sensor_msgs.msg import CameraInfo
+from services import Services
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
+from waiting import wait_for
 
 from ssd_ros.detections import Detections
 from ssd_ros.messages.markers import outlines

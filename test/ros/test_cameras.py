@@ -8,24 +8,25 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from played_camera import PlayedCamera, stamp_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from ros_graph import PlayedCamera, Services, stamp_of, wait_for
 from sensor_msgs.msg import Image as ImageMsg
+from services import Services
+from waiting import wait_for
 
-from ssd_ros.ros.camera import Camera, matching_reliability, output_namespaces
+from ssd_ros.messages.images import fill_image
+from ssd_ros.ros.camera import Camera
+from ssd_ros.ros.camera_set import output_namespaces
+from ssd_ros.ros.image_subscription import matching_reliability
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
-
-
-@pytest.fixture
-def parameters(weights):
-    return {"weights": weights, "device": "cpu"}
 
 
 # --- several cameras --------------------------------------------------------------------------
@@ -56,11 +57,10 @@ def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, images):
     played.wait_for_subscribers(1)
     for count in (1, 2, 3):
         newest = played.send(images[0])
-        wait_for(lambda n=count: camera.counts.received == n, "the frame to be received")
-    assert camera.waiting
-    assert stamp_of(camera.take().frame.header) == newest
+        wait_for(lambda n=count: camera.snapshot().counts.received == n, "the frame to be received")
+    assert stamp_of(camera.take().header) == newest
     assert camera.take() is None
-    assert camera.counts.superseded == 2
+    assert camera.snapshot().counts.superseded == 2
     camera.close()
 
 
@@ -68,7 +68,7 @@ def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
     """At any rate of the camera and of the inference thread."""
     camera = Camera(graph.node, graph.name("image"), graph.namespace, False, False, None, str)
     usual, stopping, arrived = sys.getswitchinterval(), threading.Event(), 0
-    pauses = (0, 0, 0, 1e-5, 1e-3)
+    pauses, pixel = (0, 0, 0, 1e-5, 1e-3), np.zeros((1, 1, 3), np.uint8)
 
     def deliver():
         nonlocal arrived
@@ -76,7 +76,7 @@ def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
         for number in itertools.count(1):
             if stopping.is_set():
                 return
-            frame = ImageMsg()
+            frame = fill_image(ImageMsg(), pixel, "bgr8")
             frame.header.stamp.sec = number
             camera.receive(frame)
             arrived = number
@@ -89,9 +89,10 @@ def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
         taken, chance = [0], random.Random(1)
         while len(taken) < 2000:
             had_arrived = arrived
-            if (arrival := camera.take()) is not None:
-                assert arrival.frame.header.stamp.sec >= had_arrived
-                taken.append(arrival.frame.header.stamp.sec)
+            frame = camera.take()
+            if frame is not None:
+                assert frame.header.stamp.sec >= had_arrived
+                taken.append(frame.header.stamp.sec)
             time.sleep(chance.choice(pauses))
     finally:
         stopping.set()
@@ -99,7 +100,8 @@ def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
         sys.setswitchinterval(usual)
         camera.close()
     assert all(a < b for a, b in itertools.pairwise(taken))
-    assert camera.counts.superseded >= camera.counts.received - len(taken)
+    counts = camera.snapshot().counts
+    assert counts.superseded >= counts.received - len(taken)
 
 
 def test_the_newest_frame_of_every_camera_is_in_the_next_batch(graph, parameters, images, gate):
@@ -113,14 +115,14 @@ def test_the_newest_frame_of_every_camera_is_in_the_next_batch(graph, parameters
     gate.close()
     computing = fast.send(images[0])
     wait_for(lambda: gate.held, "a batch that is being computed")
-    only = slow.send(images[0])
+    single = slow.send(images[0])
     for received in (3, 4, 5):
         newest = fast.send(images[0])
         graph.camera_status("fast/image_raw", received=received)
     graph.camera_status("slow/image_raw", received=2)
     gate.open()
     fast.wait_for_answer(newest)
-    slow.wait_for_answer(only)
+    slow.wait_for_answer(single)
     assert [stamp_of(message.header) for message in fast.detections[1:]] == [computing, newest]
     assert gate.batches[-2:] == [1, 2]
     assert graph.camera_status("fast/image_raw", processed=3).count("superseded") == 2
@@ -150,7 +152,7 @@ def test_superseded_frames_are_counted_in_the_diagnostics(graph, parameters, ima
         ),
     ],
 )
-def test_outputs_live_beside_the_image_and_are_never_shared(topics, namespaces):
+def test_outputs_are_in_the_images_namespace_and_never_shared(topics, namespaces):
     assert output_namespaces(topics) == namespaces
 
 
@@ -163,7 +165,7 @@ def test_output_namespaces_are_different_for_different_topics():
 
 
 @pytest.mark.parametrize(
-    ("offered", "wanted"),
+    ("offered", "expected"),
     [
         ([], None),
         ([RELIABLE], RELIABLE),
@@ -173,15 +175,15 @@ def test_output_namespaces_are_different_for_different_topics():
         ([ReliabilityPolicy.UNKNOWN], BEST_EFFORT),
     ],
 )
-def test_the_subscription_is_reliable_only_where_all_publishers_are(offered, wanted):
+def test_the_subscription_is_reliable_only_where_all_publishers_are(offered, expected):
     publishers = [
         TopicEndpointInfo(qos_profile=QoSProfile(depth=1, reliability=reliability))
         for reliability in offered
     ]
-    assert matching_reliability(publishers) == wanted
+    assert matching_reliability(publishers) == expected
 
 
-def test_a_best_effort_and_a_reliable_publisher_of_one_topic_are_both_heard(
+def test_images_of_a_best_effort_and_a_reliable_publisher_of_one_topic_are_received(
     graph, parameters, images
 ):
     graph.start_detector(parameters)
@@ -248,16 +250,16 @@ def test_a_topic_that_nobody_publishes_is_reported_once_with_the_image_topics_th
 ):
     other = PlayedCamera(graph, "other/image_raw")
     graph.start_detector({**parameters, "image_timeout": 1.0})
-    report = graph.wait_for_log("nobody publishes it")
+    report = graph.wait_for_log("topic has no publishers")
     graph.next_diagnostics(2)
-    assert len(graph.logged("nobody publishes it")) == 1
+    assert len(graph.logged("topic has no publishers")) == 1
     assert f"'{graph.name('image_raw')}'" in report
-    existing = report.partition("Image topics that exist: ")[2]
+    existing = report.partition("Available image topics: ")[2]
     assert other.topic in existing
     assert "detections_image" not in existing
 
     PlayedCamera(graph).stream(images[0])
-    graph.wait_for_log("images arrive")
+    graph.wait_for_log("receiving images again")
 
 
 def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(graph, parameters):
@@ -278,11 +280,11 @@ def test_a_camera_that_stops_is_reported_and_picked_up_when_it_returns(graph, pa
     wait_for(lambda: any(map(report.match, graph.logged("no image on"))), "the report")
     wait_for(lambda: graph.camera_status().level == DiagnosticStatus.STALE, "the status")
     camera.stream(images[1])
-    graph.wait_for_log(f"'{camera.topic}': images arrive")
+    graph.wait_for_log(f"'{camera.topic}': receiving images again")
     wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status to be OK")
 
 
-def test_images_older_than_the_limit_are_skipped_and_counted(graph, parameters, images):
+def test_images_older_than_the_limit_are_dropped_and_counted(graph, parameters, images):
     """The limit is far above what the slowest machine takes for an image."""
     graph.start_detector({**parameters, "max_frame_age": 1000.0, "image_timeout": 1000.0})
     camera = PlayedCamera(graph)
@@ -317,3 +319,23 @@ def test_pause_and_resume_without_a_transition(graph, parameters, images):
     assert graph.node.get_subscriptions_info_by_topic(camera.topic) == []
     assert node.enable(True).message == "detecting"
     camera.detect(images[3])
+
+
+def test_a_detection_of_a_camera_that_was_paused_meanwhile_is_dropped(
+    graph, parameters, images, gate
+):
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    camera.detect(images[0])
+    gate.close()
+    computing = camera.send(images[1])
+    wait_for(lambda: gate.held, "a batch that is being computed")
+    assert node.enable(False).message == "paused"
+    graph.next_diagnostics(2)
+    processed = graph.camera_status().count("processed")
+    batches = len(gate.batches)
+    gate.open()
+    wait_for(lambda: len(gate.batches) > batches, "the batch")
+    graph.next_diagnostics(2)
+    assert graph.camera_status().count("processed") == processed
+    assert not camera.answered(computing)

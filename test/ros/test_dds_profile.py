@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from graph import ROOT
+from played_camera import PlayedCamera
 from rclpy.utilities import get_rmw_implementation_identifier
-from ros_graph import ROOT, PlayedCamera
 from std_msgs.msg import Header
 
 from ssd_ros.ros.dds_profile import PROFILE_VARIABLES
@@ -31,7 +32,7 @@ import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image as ImageMsg
-from ssd_ros.images import fill_image
+from ssd_ros.messages.images import fill_image
 
 rclpy.init()
 node = rclpy.create_node("driver")
@@ -62,15 +63,16 @@ def test_lost_images_are_reported_with_their_share_and_the_suggestion(
         header = Header(frame_id="camera")
         header.stamp.sec, header.stamp.nanosec = first.sec + number // 30, number % 30 * 33_333_333
         camera.wait_for_answer(camera.send(images[0], header))
-    report = graph.wait_for_log("are lost on the way")
-    assert re.match(rf"[23]\d% of the images on '{camera.topic}' \(one every 33 ms\)", report)
-    remedy = re.search(rf"{PROFILE_VARIABLES[0]}=(\S+)", report)
-    assert Path(remedy[1]).name == "fastdds.xml"
-    assert Path(remedy[1]).exists()
+    report = graph.wait_for_log("are lost in transport")
+    assert re.match(rf"[23]\d% of images on '{camera.topic}' are lost in transport", report)
+    assert "(period 33 ms)" in report
+    suggestion = re.search(rf"{PROFILE_VARIABLES[0]}=(\S+)", report)
+    assert Path(suggestion[1]).name == "fastdds.xml"
+    assert Path(suggestion[1]).exists()
     status = graph.camera_status(processed=30)
     assert 30 <= status.count("lost on the way (%)") <= 35
     graph.next_diagnostics(2)
-    assert len(graph.logged("are lost on the way")) == 1
+    assert len(graph.logged("are lost in transport")) == 1
 
 
 @needs_fast_dds
@@ -84,4 +86,4 @@ def test_without_the_profile_the_node_finds_out_that_images_are_lost(graph, weig
         monkeypatch.delenv(name, raising=False)
     graph.start_process("ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu"})
     graph.start_command([sys.executable, "-c", SENDER, graph.name("image_raw")], cwd=ROOT)
-    graph.wait_for_log("are lost on the way")
+    graph.wait_for_log("are lost in transport")

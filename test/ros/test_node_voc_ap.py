@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
-from ros_graph import Graph, PlayedCamera, boxes_in, names_in, scores_in
+from graph import Graph
+from played_camera import PlayedCamera, boxes_in, names_in, scores_in
 
 from demo import dataset
 from ssd_ros.detector import Detector

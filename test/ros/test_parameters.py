@@ -3,30 +3,24 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from graph import ROOT
 from rcl_interfaces.srv import DescribeParameters
-from ros_graph import ROOT, wait_for
+from waiting import wait_for
 
-from ssd_ros.ros.parameters import PARAMETERS, check, chosen_classes, limits
+from ssd_ros.backends.backend import PRECISIONS
+from ssd_ros.detections import Thresholds
+from ssd_ros.ros.parameter_table import DETECTOR, IMAGE_SOURCE, check_choices, from_text
+from ssd_ros.ros.settings import Settings
 
-DEFAULTS = {name: row.default for name, row in PARAMETERS.items()}
-
-
-def constants_of(file) -> dict:
-    """Literal constants of a Python file, read without running it."""
-    values = {}
-    for statement in ast.parse(file.read_text()).body:
-        if isinstance(statement, ast.Assign) and statement.targets[0].id.isupper():
-            try:
-                values[statement.targets[0].id] = ast.literal_eval(statement.value)
-            except ValueError:
-                continue  # not a literal
-    return values
+DEFAULTS = {name: row.default for name, row in DETECTOR.items()}
 
 
 def test_the_parameter_file_holds_every_parameter_with_its_default():
@@ -34,16 +28,67 @@ def test_the_parameter_file_holds_every_parameter_with_its_default():
     assert content == {"/**": {"ros__parameters": DEFAULTS}}
 
 
-def test_the_launch_file_has_an_argument_for_every_parameter_and_knows_its_type():
-    constants = constants_of(ROOT / "launch" / "detector.launch.py")
-    assert list(constants["PARAMETERS"]) == list(DEFAULTS)
-    assert all(constants["PARAMETERS"].values())
+def test_the_table_is_read_without_rclpy_and_pytorch():
+    """So launch files can use it, in whatever Python runs them."""
+    loaded = (
+        "import sys, ssd_ros.ros.parameter_table; "
+        "print({'rclpy', 'rcl_interfaces', 'torch'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
 
-    def of_type(kind):
-        return {name for name, default in DEFAULTS.items() if isinstance(default, kind)}
 
-    assert set(constants["LISTS"]) == of_type(list)
-    assert set(constants["TEXTS"]) == of_type(str)
+@pytest.mark.parametrize("name", DETECTOR)
+def test_a_launch_argument_becomes_a_value_of_the_parameters_type(name):
+    default = DETECTOR[name].default
+    text = ",".join(default) if isinstance(default, list) else str(default)
+    value = from_text(name, DETECTOR[name], text)
+    assert value == default
+    assert type(value) is type(default)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("image_topics", "front/image_raw,rear/image_raw", ["front/image_raw", "rear/image_raw"]),
+        ("classes", "[cube, 'cone']", ["cube", "cone"]),
+        ("score_threshold", "1", 1.0),
+        ("max_detections", "5", 5),
+        ("markers", "True", True),
+        ("autostart", "no", False),
+        ("weights", "1", "1"),
+    ],
+)
+def test_a_launch_argument_is_converted(name, text, value):
+    converted = from_text(name, DETECTOR[name], text)
+    assert converted == value
+    assert type(converted) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("markers", "maybe"), ("max_detections", "1.5"), ("score_threshold", "high")]
+)
+def test_a_launch_argument_of_the_wrong_type_is_named(name, text):
+    with pytest.raises(ValueError, match=rf"{name} .*'{text}'"):
+        from_text(name, DETECTOR[name], text)
+
+
+def test_the_launch_file_takes_its_arguments_from_the_table():
+    source = (ROOT / "launch" / "detector.launch.py").read_text()
+    imported = [
+        (statement.module, alias.name)
+        for statement in ast.walk(ast.parse(source))
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    ]
+    assert ("ssd_ros.ros.parameter_table", "DETECTOR") in imported
+    assert not any(f'"{name}"' in source for name in DETECTOR)
+
+
+def test_the_precisions_of_the_table_are_those_of_the_backend():
+    assert DETECTOR["precision"].choices == ("auto", *PRECISIONS)
 
 
 def test_the_readme_has_every_parameter_with_its_default_and_a_star_where_it_is_fixed():
@@ -53,7 +98,7 @@ def test_the_readme_has_every_parameter_with_its_default_and_a_star_where_it_is_
         name: (yaml.safe_load(default or "''"), not star)
         for name, star, default in line.findall(section)
     }
-    assert found == {name: (row.default, row.live) for name, row in PARAMETERS.items()}
+    assert found == {name: (row.default, row.live) for name, row in DETECTOR.items()}
 
 
 def test_the_node_describes_every_parameter(graph):
@@ -62,9 +107,9 @@ def test_the_node_describes_every_parameter(graph):
         DescribeParameters, graph.name("detector/describe_parameters")
     )
     wait_for(client.service_is_ready, "the service")
-    future = client.call_async(DescribeParameters.Request(names=list(PARAMETERS)))
+    future = client.call_async(DescribeParameters.Request(names=list(DETECTOR)))
     wait_for(future.done, "the descriptions")
-    for described, (name, row) in zip(future.result().descriptors, PARAMETERS.items(), strict=True):
+    for described, (name, row) in zip(future.result().descriptors, DETECTOR.items(), strict=True):
         assert described.name == name
         assert described.description == row.text
         ranges = [*described.floating_point_range, *described.integer_range]
@@ -77,9 +122,9 @@ def test_the_node_describes_every_parameter(graph):
         )
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", [*DETECTOR, *IMAGE_SOURCE])
 def test_a_description_is_a_sentence(name):
-    text = PARAMETERS[name].text
+    text = (DETECTOR | IMAGE_SOURCE)[name].text
     assert len(text) > 10
     assert text.endswith(".")
 
@@ -93,16 +138,27 @@ def test_a_description_is_a_sentence(name):
         ("image_transport", "theora"),
         ("image_transport", ""),
         ("precision", "fp8"),
+        ("score_threshold", None),
+        ("max_detections", 0),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_itself(name, value):
     with pytest.raises(ValueError, match=name) as refused:
-        check(DEFAULTS | {name: value})
-    assert str(value) in str(refused.value)
+        Settings.from_values(DEFAULTS | {name: value})
+    assert value is None or str(value) in str(refused.value)
 
 
 def test_defaults_pass_the_check_and_mean_all_classes():
-    check(DEFAULTS)
-    assert chosen_classes(DEFAULTS) == []
-    assert limits(DEFAULTS).score_threshold == DEFAULTS["score_threshold"]
-    assert chosen_classes({"classes": ["", "cat"]}) == ["cat"]
+    settings = Settings.from_values(DEFAULTS)
+    assert settings.class_filter == ()
+    assert settings.thresholds == Thresholds(
+        DEFAULTS["score_threshold"], DEFAULTS["nms_iou_threshold"], DEFAULTS["max_detections"]
+    )
+    assert settings.image_topics == ("image_raw",)
+    with_class = Settings.from_values(DEFAULTS | {"classes": ["", "cat"]})
+    assert with_class.class_filter == ("cat",)
+
+
+def test_a_wrong_choice_of_the_image_source_is_refused():
+    with pytest.raises(ValueError, match="transport must be one of raw, compressed, both"):
+        check_choices(IMAGE_SOURCE, {"transport": "theora"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes as processes: signals end them from every state, and others' ends do them no harm."""
+"""Nodes as processes: signals end them in every state, and they survive the end of a camera."""
 
 import signal
 
@@ -7,8 +7,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
-from ros_graph import PlayedCamera, Services, wait_for
+from played_camera import PlayedCamera
+from services import Services
 from vision_msgs.msg import Detection2DArray
+from waiting import wait_for
 
 long = pytest.mark.endurance
 

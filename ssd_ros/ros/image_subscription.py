@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subscription to one image topic, whose reliability follows the topic's publishers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+FrameMsg: TypeAlias = "ImageMsg | CompressedImage"
+
+
+class ImageSubscription:
+    """Subscribes to an image topic with the QoS that receives every publisher's images.
+
+    Args:
+        node: creates the subscription.
+        topic: resolved name of the image topic.
+        compressed: subscribe to CompressedImage on TOPIC/compressed instead.
+        group: callback group of the subscription; None for the node's default group.
+        on_message: called with each message from the executor's thread.
+
+    Raises:
+        ValueError: the parameter qos_overrides.TOPIC.subscription.reliability has a wrong value.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        compressed: bool,
+        group: CallbackGroup | None,
+        on_message: Callable[[FrameMsg], None],
+    ) -> None:
+        self.topic = f"{topic}/compressed" if compressed else topic
+        self._node = node
+        self._message_type = CompressedImage if compressed else ImageMsg
+        self._group = group
+        self._on_message = on_message
+        self._subscription: Subscription | None = None
+        self._override = self._declare_override()
+
+    @property
+    def active(self) -> bool:
+        """Whether the topic is subscribed."""
+        return self._subscription is not None
+
+    @property
+    def reliability(self) -> ReliabilityPolicy | None:
+        """Reliability of the current subscription; None without one."""
+        return self._subscription.qos_profile.reliability if self._subscription else None
+
+    def publishers(self) -> list[TopicEndpointInfo]:
+        """The topic's publishers with the QoS that they offer."""
+        return self._node.get_publishers_info_by_topic(self.topic)
+
+    def subscribe(self) -> None:
+        """Subscribes to the topic; call it only while `active` is false."""
+        self._create(self._desired_reliability(ReliabilityPolicy.RELIABLE))
+
+    def unsubscribe(self) -> None:
+        """Destroys the subscription, if there is one."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def adapt(self) -> None:
+        """Subscribes again if the publishers now require another reliability.
+
+        Without publishers the subscription is reliable: it then receives a reliable publisher's
+        images from the first one on. A best-effort publisher that appears later is followed here.
+        """
+        subscription = self._subscription
+        if subscription is None:
+            return
+        desired = self._desired_reliability(subscription.qos_profile.reliability)
+        if desired != subscription.qos_profile.reliability:
+            self._node.get_logger().info(
+                f"'{self.topic}': publishers changed, subscribing {desired.name.lower()}"
+            )
+            self._node.destroy_subscription(subscription)
+            self._create(desired)
+
+    def _declare_override(self) -> str:
+        # rclpy's standard name, but with the value `auto`, which rclpy does not have.
+        name = f"qos_overrides.{self.topic}.subscription.reliability"
+        if not self._node.has_parameter(name):
+            self._node.declare_parameter(name, "auto")
+        value = str(self._node.get_parameter(name).value)
+        if value not in ("auto", "reliable", "best_effort"):
+            raise ValueError(f"{name} must be auto, reliable or best_effort, got '{value}'")
+        return value
+
+    def _create(self, reliability: ReliabilityPolicy) -> None:
+        self._subscription = self._node.create_subscription(
+            self._message_type,
+            self.topic,
+            self._on_message,
+            QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability),
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
+            ),
+            callback_group=self._group,
+            # rclpy's default warns of publishers that offer less; `adapt` follows those.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
+
+    def _desired_reliability(self, default: ReliabilityPolicy) -> ReliabilityPolicy:
+        if self._override != "auto":
+            return ReliabilityPolicy[self._override.upper()]
+        return matching_reliability(self.publishers()) or default
+
+
+def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:
+    """The strictest reliability that receives every publisher; None without publishers."""
+    if not publishers:
+        return None
+    offered = {publisher.qos_profile.reliability for publisher in publishers}
+    if offered == {ReliabilityPolicy.RELIABLE}:
+        return ReliabilityPolicy.RELIABLE
+    return ReliabilityPolicy.BEST_EFFORT

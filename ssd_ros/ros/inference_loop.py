@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that runs the detector on the newest frames of all cameras."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rclpy.node import Node
+
+from ssd_ros.ros.camera import RECENT, Camera
+
+if TYPE_CHECKING:
+    from ssd_ros.detector import Detector
+
+LOG_EVERY = 1.0  # seconds between two errors about failed batches
+
+
+class InferenceLoop:
+    """Detects in the newest frame of every camera that has one, as one batch, until stopped.
+
+    Args:
+        node: for the log, and for the end of its context.
+        cameras: publish the detections in their frames.
+        detector: runs in the loop's thread only, once that is started.
+        max_frame_age: see `Camera.take`.
+        frame_received: set by the cameras for every frame received; wakes the loop.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        cameras: Iterable[Camera],
+        detector: Detector,
+        max_frame_age: float,
+        frame_received: threading.Event,
+    ) -> None:
+        self._node = node
+        self._cameras = cameras
+        self._current = (detector, max_frame_age)  # replaced as a whole: a batch reads it once
+        self._wake = frame_received
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._durations: deque[float] = deque(maxlen=RECENT)
+        self._failure = ""
+
+    @property
+    def detector(self) -> Detector:
+        """The detector of the next batch."""
+        return self._current[0]
+
+    @property
+    def failure(self) -> str:
+        """Why the last batch failed; empty if it did not."""
+        return self._failure
+
+    @property
+    def recent_durations(self) -> list[float]:
+        """Seconds that the latest batches took, from decoded images to detections."""
+        return list(self._durations)
+
+    def swap(self, detector: Detector, max_frame_age: float) -> None:
+        """Replaces the detector and the age limit (see `Camera.take`) between two batches."""
+        self._current = (detector, max_frame_age)
+
+    def start(self) -> None:
+        """Starts the thread.
+
+        Raises:
+            RuntimeError: the thread of a stop that timed out is still running.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            raise RuntimeError("the previous inference thread has not ended yet")
+        self._failure = ""
+        self._stopping = threading.Event()
+        # A daemon: one that hangs in a driver must not keep the process from ending.
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stopping,), name="inference", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Ends the thread after its current batch.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Returns:
+            Whether the thread has ended; one that has not will publish nothing more.
+        """
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        return True
+
+    def _run(self, stopping: threading.Event) -> None:
+        while True:
+            self._wake.wait()
+            # Cleared before frames are taken: one that is received later sets it again.
+            self._wake.clear()
+            if stopping.is_set():
+                return
+            try:
+                self._process_newest(stopping)
+            except Exception as error:  # a failed batch must not end the node
+                if stopping.is_set() or not self._node.context.ok():
+                    return
+                self._failure = f"detection failed: {error}"
+                self._node.get_logger().error(self._failure, throttle_duration_sec=LOG_EVERY)
+
+    def _process_newest(self, stopping: threading.Event) -> None:
+        detector, max_frame_age = self._current
+        taken = [(camera, camera.take(max_frame_age)) for camera in self._cameras]
+        batch = [(camera, frame) for camera, frame in taken if frame is not None]
+        if not batch:
+            return
+        start = time.monotonic()
+        results = detector([frame.image for _, frame in batch])
+        self._durations.append(time.monotonic() - start)
+        for (camera, frame), detections in zip(batch, results, strict=True):
+            if not stopping.is_set():
+                camera.publish(frame, detections, detector.classes)
+        self._failure = ""

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the detector that the node's settings ask for."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from ssd_ros.backends.create import release_memory
+from ssd_ros.detector import Detector
+from ssd_ros.ros.settings import Settings
+from ssd_ros.weights.weights import WeightsError
+
+__all__ = ["load_detector", "release_memory"]
+
+
+def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
+    """Reads the weights and warms the network up.
+
+    Args:
+        logger: gets a line about what was loaded.
+
+    Raises:
+        WeightsError, ValueError, RuntimeError: the weights, the device, the precision or the
+            class filter cannot be used; the message says why.
+    """
+    if not settings.weights:
+        raise WeightsError("parameter 'weights' is empty, expected a weights file")
+
+    start = time.monotonic()
+
+    def load() -> Detector:
+        detector = Detector(
+            settings.weights,
+            settings.device,
+            settings.precision,
+            settings.thresholds,
+            settings.class_filter,
+        )
+        detector.warm_up(len(settings.image_topics))
+        return detector
+
+    # OpenMP keeps a pool of workers for every thread that ever computed. With more workers than
+    # cores it puts all of them to sleep after each layer, which makes the network half as slow
+    # again. The workers of a thread that ends here end with it.
+    with ThreadPoolExecutor(max_workers=1) as loader:
+        detector = loader.submit(load).result()
+    logger.info(
+        f"loaded '{settings.weights}': {len(detector.classes)} classes, {detector.device}, "
+        f"{detector.precision}, ready in {time.monotonic() - start:.1f} s"
+    )
+    return detector

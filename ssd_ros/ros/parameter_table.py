@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of both nodes: one table for the nodes, the launch arguments and the tests.
+
+Imports neither rclpy nor PyTorch, so that launch files can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ssd_ros.detections import Thresholds
+from ssd_ros.weights.names import DEMO
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter.
+
+    Attributes:
+        default: its type is the parameter's type.
+        text: what the parameter controls, in one or two sentences.
+        choices: all allowed values, where they can be listed.
+        values: the allowed values in words, where neither `choices` nor `bounds` lists them.
+        bounds: smallest and largest number, both allowed.
+        live: whether it can be set while the node is configured.
+    """
+
+    default: Any
+    text: str
+    choices: tuple[str, ...] = ()
+    values: str = ""
+    bounds: tuple[float, float] | None = None
+    live: bool = True
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words; empty if any value of the type is allowed."""
+        if self.bounds:
+            return f"{self.bounds[0]:g} to {self.bounds[1]:g}"
+        return ", ".join(self.choices) or self.values
+
+
+_THRESHOLDS = Thresholds()
+
+DETECTOR: dict[str, ParameterSpec] = {
+    "image_topics": ParameterSpec(
+        ["image_raw"],
+        "Image topics to run detection on; relative names are resolved in the node's namespace. "
+        "Output topics are created in each image topic's namespace.",
+        values="topic names, at least one",
+        live=False,
+    ),
+    "image_transport": ParameterSpec(
+        "raw",
+        "raw subscribes to sensor_msgs/Image on each topic, compressed to "
+        "sensor_msgs/CompressedImage on TOPIC/compressed.",
+        choices=("raw", "compressed"),
+        live=False,
+    ),
+    "weights": ParameterSpec(
+        DEMO,
+        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict; `demo` "
+        "selects the bundled weights (five demo classes only). Setting it while the node runs "
+        "loads and warms up the new model, then swaps between two frames.",
+        values="path of a file, or demo",
+    ),
+    "device": ParameterSpec(
+        "auto",
+        "Device that runs the network; auto selects CUDA if a CUDA device exists, else the CPU.",
+        values="auto, cpu, cuda, cuda:N",
+        live=False,
+    ),
+    "precision": ParameterSpec(
+        "auto",
+        "Number format of the network; auto is fp16 on CUDA and fp32 on the CPU.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    ),
+    "score_threshold": ParameterSpec(
+        _THRESHOLDS.score_threshold,
+        "Minimum score; only detections with a higher score are published.",
+        bounds=(0.0, 1.0),
+    ),
+    "nms_iou_threshold": ParameterSpec(
+        _THRESHOLDS.nms_iou_threshold,
+        "IoU threshold for per-class non-maximum suppression.",
+        bounds=(0.0, 1.0),
+    ),
+    "max_detections": ParameterSpec(
+        _THRESHOLDS.max_detections,
+        "Maximum number of detections per image; the highest scores are kept.",
+        bounds=(1, 8732),
+    ),
+    "classes": ParameterSpec(
+        [""],
+        "Names of the classes to report; an empty name or list means all.",
+        values="class names of the weights",
+    ),
+    "image_timeout": ParameterSpec(
+        5.0,
+        "Seconds without an image after which a camera is reported, with the reason.",
+        bounds=(0.1, 3600.0),
+    ),
+    "max_frame_age": ParameterSpec(
+        0.0,
+        "Maximum image age in seconds; older images are dropped and counted. 0 disables it. "
+        "Requires synchronised clocks.",
+        bounds=(0.0, 3600.0),
+    ),
+    "markers": ParameterSpec(
+        False,
+        "Also publish detections_markers (visualization_msgs/MarkerArray): box outlines at 1 m "
+        "depth in the camera's optical frame, using the camera_info of the image's namespace.",
+        live=False,
+    ),
+    "autostart": ParameterSpec(
+        True,
+        "Configure and activate at start. With false the node waits for a lifecycle manager.",
+        live=False,
+    ),
+}
+
+# None of these can be set once the node has started.
+IMAGE_SOURCE: dict[str, ParameterSpec] = {
+    "source": ParameterSpec(
+        "",
+        "Image folder, image file, video file, camera (a number, or /dev/videoN) or stream URL.",
+        live=False,
+    ),
+    "rate": ParameterSpec(30.0, "Images per second.", bounds=(0.01, 1000.0), live=False),
+    "loop": ParameterSpec(True, "Restart at the end of the source.", live=False),
+    "wait_for_subscribers": ParameterSpec(
+        0,
+        "Number of subscribers to wait for on each topic; default 1 if `loop` is false, else 0.",
+        bounds=(0, 1000),
+        live=False,
+    ),
+    "transport": ParameterSpec(
+        "raw",
+        "Message type to publish: raw images, compressed (JPEG) images, or both.",
+        choices=("raw", "compressed", "both"),
+        live=False,
+    ),
+    "frame_id": ParameterSpec("camera", "Optical frame of the images.", live=False),
+    "jpeg_quality": ParameterSpec(
+        90, "JPEG quality of compressed images.", bounds=(1, 100), live=False
+    ),
+}
+
+
+def check_choices(specs: Mapping[str, ParameterSpec], values: Mapping[str, Any]) -> None:
+    """Checks the values of parameters that have a list of choices.
+
+    Raises:
+        ValueError: with the parameter's name, its choices and the value.
+    """
+    for name, value in values.items():
+        choices = specs[name].choices
+        if choices and value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
+
+
+def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
+    """Converts a launch argument to its parameter's type.
+
+    Args:
+        text: lists as [a, b] or a,b; booleans as true or false.
+
+    Raises:
+        ValueError: the text is not a value of the parameter's type.
+    """
+    kind = type(spec.default)
+    if kind is list:
+        return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
+    if kind is bool:
+        if text.strip().lower() not in ("true", "false", "yes", "no", "on", "off"):
+            raise ValueError(f"{name} must be true or false, got '{text}'")
+        return text.strip().lower() in ("true", "yes", "on")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} must be of type {kind.__name__}, got '{text}'") from None
