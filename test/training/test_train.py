@@ -308,8 +308,8 @@ def test_the_loss_falls_and_the_best_weights_are_kept(trained):
     assert best.training["map_voc2007"] == max(maps.values())
     assert best.training["iterations"] in maps
     assert best.classes == ("disc", "square")
-    assert best.width == 0.0625
-    assert best.tensors["conv1.1.weight"].dtype == torch.float16
+    assert best.config.width == 0.0625
+    assert best.tensors["conv1.1.weight"].dtype == np.float16
 
 
 def test_validation_equals_evaluation_of_the_written_weights(root, trained, tmp_path):

@@ -21,13 +21,22 @@ from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import WeightsError
 
 
+def torchvision_state_dict(outputs: int) -> dict[str, torch.Tensor]:
+    """Random tensors in the names and shapes of torchvision's network, in half precision."""
+    with torch.device("meta"):  # its own initialisation takes seconds
+        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs)
+    generator = torch.Generator().manual_seed(0)
+    return {
+        key: torch.randn(tensor.shape, dtype=torch.float16, generator=generator)
+        for key, tensor in model.state_dict().items()
+    }
+
+
 @pytest.fixture(scope="module")
 def torchvision_file(tmp_path_factory) -> Path:
     """A state dict of torchvision's network with three classes."""
-    torch.manual_seed(0)
-    model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=4)
     file = tmp_path_factory.mktemp("weights") / "theirs.pth"
-    torch.save(model.half().state_dict(), file)
+    torch.save(torchvision_state_dict(4), file)
     return file
 
 
@@ -130,8 +139,7 @@ def test_torchvision_weights_get_names_and_torchvisions_numbers(torchvision_file
 
 
 def test_torchvisions_own_outputs_have_known_names(tmp_path):
-    model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=21)
-    torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "voc.pth")
+    torch.save({"model": torchvision_state_dict(21), "epoch": 3}, tmp_path / "voc.pth")
     assert read(tmp_path / "voc.pth").classes == tuple(class_names.VOC)
     assert len(set(class_names.COCO)) == len(class_names.COCO) == 90
 
