@@ -40,7 +40,7 @@ test: setup
 
 test-fast: setup
 	@$(IN_VENV)
-	python -m pytest -m "not graph and not training"
+	python -m pytest -m "not graph and not training and not slow"
 
 lint: setup
 	@$(IN_VENV)

@@ -133,7 +133,9 @@ def randomise(model: nn.Module, seed: int) -> None:
             nn.init.uniform_(layer.weight, -bound, bound)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))]
+)
 def test_outputs_and_detections_equal_torchvision(theirs, seed, tmp_path):
     randomise(theirs, seed)
     file = tmp_path / "theirs.pth"

@@ -142,6 +142,7 @@ def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(trainval):
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+@pytest.mark.training
 def test_a_sample_is_the_same_for_any_workers_processes_and_restarts(trainval):
     whole = run(trainval, 0, 3, 4)
     for others in (
