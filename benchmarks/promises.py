@@ -32,7 +32,7 @@ import numpy as np
 import rclpy
 from camera import RELIABILITIES, TRANSPORTS, image_of
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from running_node import Camera, Listener, detector_command, listening, running, wait_for
@@ -135,11 +135,11 @@ def _time_to_end(state: str, number: signal.Signals, options: argparse.Namespace
             wait_for(lambda: name in listener.get_node_names_and_namespaces(), "the node")
         elif not waits:
             wait_for(lambda: len(listener.heard[0].latencies) > 5, "detections")
-        if waits:
+        if waits:  # an answer comes from this process; a name may still be that of the one before
+            listener.call(GetState, "get_state")
+        if state == "inactive":
             configure = Transition(label="configure")
-            future = listener.request(ChangeState, "change_state", transition=configure)
-            if state == "inactive":
-                wait_for(future.done, "configure")
+            listener.call(ChangeState, "change_state", transition=configure)
         if state == "paused":
             listener.call(SetBool, "enable", data=False)
         if state == "swapping":
