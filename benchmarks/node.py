@@ -26,13 +26,12 @@ from typing import Any
 import psutil
 import rclpy
 from camera import RELIABILITIES, TRANSPORTS, image_of, parse_size
-from running_node import Camera, running
+from running_node import Camera, running, start_ros
 from tqdm import tqdm
 
 from ssd_ros import atomic
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
-from ssd_ros.ros import dds_profile, malloc
 
 SLOW = 4.0  # Hz, for the overhead: each image is done before the next comes
 
@@ -192,11 +191,7 @@ def main() -> int:
     add("--no-load", action="store_true", help="the overhead alone")
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    malloc.tune_malloc_for_images()  # for the bare detector, as the node does
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    if not options.no_profile:
-        dds_profile.apply_profile(dds_profile.shipped_profile())
-    rclpy.init()
+    start_ros(profile=not options.no_profile)
     pairs = list(itertools.product(options.sizes, options.transports))
     loads = [] if options.no_load else list(itertools.product(options.cameras, pairs))
     with tqdm(total=len(pairs) + len(loads), unit="measurement", disable=None) as bar:

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import re
 import signal
 import statistics
@@ -35,13 +34,13 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from running_node import Camera, Listener, detector_command, listening, running, wait_for
+from running_node import Camera, Listener, detector_command, listening, running, start_ros, wait_for
 from std_srvs.srv import SetBool
 
 from ssd_ros import atomic
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
-from ssd_ros.ros import dds_profile, malloc
+from ssd_ros.ros import dds_profile
 from ssd_ros.ros.process import child
 
 ANNOUNCEMENT = 0.4  # seconds between two announcements of a process, by config/fastdds.xml
@@ -327,10 +326,7 @@ def main() -> int:
     add("--only", nargs="+", choices=tuple(PROMISES), help="these promises alone", default=PROMISES)
     add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    malloc.tune_malloc_for_images()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    dds_profile.apply_profile(dds_profile.shipped_profile())
-    rclpy.init()
+    start_ros(profile=True)
     machine = Machine(inference_time(options.weights), start_time(options.weights))
     print(f"bare detector: inference {1e3 * machine.inference:.1f} ms, start {machine.start:.1f} s")
     results = []

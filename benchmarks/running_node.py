@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray
 
+from ssd_ros.ros import dds_profile, malloc
 from ssd_ros.ros.camera import stamp_ns
 from ssd_ros.ros.process import child
 
@@ -137,6 +140,19 @@ def detector_command(
     for name, value in {**values, **parameters}.items():
         command += ["-p", f"{name}:={json.dumps(value)}"]
     return command
+
+
+def start_ros(profile: bool) -> None:
+    """Starts ROS in this process as the nodes do.
+
+    Args:
+        profile: use config/fastdds.xml, here and in child processes.
+    """
+    malloc.tune_malloc_for_images()
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    if profile:
+        dds_profile.apply_profile(dds_profile.shipped_profile())
+    rclpy.init()
 
 
 @contextlib.contextmanager

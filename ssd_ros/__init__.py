@@ -5,9 +5,9 @@ import os
 
 __version__ = "0.1.0"
 
-# How long PyTorch's threads (GNU OpenMP's) look for work before they sleep, in rounds of a loop. By
-# default they look for a millisecond and more after each layer, and on a robot other processes
-# need the cores meanwhile: beside two of them a network that takes 45 ms alone took 86 to 760 ms.
-# With this it takes 83 to 91, and alone as long as before; with less it sleeps too often to be as
-# fast alone. It is read when PyTorch is loaded, so it has to be set before.
+# Iterations for which the threads of GNU OpenMP, which PyTorch uses, busy-wait for work before they
+# sleep. With the default they busy-wait for a millisecond or more after each layer, while other
+# processes need the cores: next to two busy processes, inference that takes 45 ms on an idle
+# machine took 86 to 760 ms. With this value it takes 83 to 91 ms, and the same 45 ms on an idle
+# machine; lower values are slower there. PyTorch reads the variable when it is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -129,3 +129,14 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Gate]":
     monkeypatch.setattr(Detector, "__call__", new.guard(Detector.__call__))
     yield new
     new.open()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread: in small networks and images threads only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

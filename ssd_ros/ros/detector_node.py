@@ -16,7 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool
 
-from ssd_ros.backends.create import import_engine
+from ssd_ros.backends.create import import_engine, release_memory
 from ssd_ros.ros import model_loading, process
 from ssd_ros.ros.camera_set import CameraSet
 from ssd_ros.ros.diagnostics import DiagnosticsPublisher, node_status
@@ -197,7 +197,7 @@ class DetectorNode(LifecycleNode):
         if self._pipeline is not None:
             self._pipeline.cameras.close()
             self._pipeline = None
-        model_loading.release_memory()
+        release_memory()
 
     def _set_state(self, state: NodeState) -> None:
         """The only place that writes the state; the subscriptions follow it."""
@@ -244,7 +244,7 @@ class DetectorNode(LifecycleNode):
         with self._lifecycle_lock:
             if self._pipeline is not None:
                 self._pipeline.apply(new)
-        model_loading.release_memory()
+        release_memory()
 
     # --- timers -------------------------------------------------------------------------------
 

@@ -8,12 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from ssd_ros.backends.create import release_memory
 from ssd_ros.detector import Detector
 from ssd_ros.ros.settings import Settings
 from ssd_ros.weights.weights import WeightsError
-
-__all__ = ["load_detector", "release_memory"]
 
 
 def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:

@@ -18,14 +18,7 @@ from training.data.dataset import DetectionDataset
 
 FILL = (123, 117, 104)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """As in the loader's workers: images this small only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

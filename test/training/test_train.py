@@ -26,7 +26,7 @@ from training import evaluate, report, train
 from training.trainer import batch_norm, optimizer, options, pretrained, run_files
 from training.trainer.ema import create_ema, restore_ema
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
 HANGS = 300  # seconds until a process that does not end fails the test
 
 # Small enough for a test: seconds on one core.
@@ -45,15 +45,6 @@ def undisturbed(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
     assert run(root, out) == 0
     return out
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this narrow only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(root, out, *more):
