@@ -27,6 +27,7 @@ from torchvision.models.detection import ssd300_vgg16
 from tqdm import tqdm
 
 from ssd_ros import atomic
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
@@ -82,7 +83,7 @@ def contenders(device: str, image: np.ndarray) -> dict[str, Callable[[], object]
     with tempfile.TemporaryDirectory() as folder:
         torch.save(theirs.state_dict(), Path(folder, "theirs.pth"))
         ours = reader.read(Path(folder, "theirs.pth"))
-    detector = Detector(ours, device, "fp32", Thresholds(0.3, 0.45, 200))
+    detector = Detector(ours, BackendOptions("pytorch", device, "fp32"), Thresholds(0.3, 0.45, 200))
     theirs.to(detector.device)
 
     def torchvision() -> object:
@@ -96,12 +97,14 @@ def contenders(device: str, image: np.ndarray) -> dict[str, Callable[[], object]
         "torchvision ssd300_vgg16": torchvision,
         "ssd_ros, the same weights": lambda: detector(batch),
     }
-    half = Detector(ours, device, "bf16", Thresholds(0.3, 0.45, 200))
+    half = Detector(ours, BackendOptions("pytorch", device, "bf16"), Thresholds(0.3, 0.45, 200))
     runs["ssd_ros, the same weights, bf16"] = lambda: half(batch)
     for width in (0.5, 0.25):
         model = SSD300(20, width)
         small = Weights(model.state_dict(), ours.classes, model.config)
-        narrow = Detector(small, device, "fp32", Thresholds(0.3, 0.45, 200))
+        narrow = Detector(
+            small, BackendOptions("pytorch", device, "fp32"), Thresholds(0.3, 0.45, 200)
+        )
         runs[f"ssd_ros, width {width:g}"] = lambda narrow=narrow: narrow(batch)  # type: ignore[misc]
     return runs
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ssd_ros.backends.backend import PRECISIONS
+from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image, ImageError
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = open_files(options.images)
         detector = Detector(
             options.weights,
-            options.device,
-            options.precision,
+            from_arguments(options),
             Thresholds(options.score_threshold, options.nms_iou_threshold, options.max_detections),
             options.only,
         )
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = f"; {counts.failed} files could not be read" if counts.failed else ""
     print(
         f"{counts.detections} detections in {counts.images} images, "
-        f"{time.monotonic() - start:.1f} s on {detector.device}{''.join(written)}{failed}",
+        f"{time.monotonic() - start:.1f} s, {detector.note}{''.join(written)}{failed}",
         file=sys.stderr,
     )
     return 1 if counts.failed else 0
@@ -152,13 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    add(
-        "--precision",
-        default="auto",
-        choices=("auto", *PRECISIONS),
-        help="numeric precision: auto is fp16 on CUDA and fp32 on the CPU (default: %(default)s)",
-    )
+    add_arguments(parser)
     add(
         "--score-threshold",
         type=float,

@@ -26,20 +26,19 @@ class Detector:
 
     Args:
         weights: a weights file (see `ssd_ros.weights.reader`), or one that is already read.
-        device, precision: see `ssd_ros.backends.backend.BackendOptions`.
+        options: backend, device, precision, threads.
         thresholds: scores, overlaps and counts.
         class_filter: names of the classes to report; empty for all.
 
     Raises:
         WeightsError: the weights file cannot be used.
-        ValueError: no such device, precision or class.
+        ValueError: no such backend, device, precision or class.
     """
 
     def __init__(
         self,
         weights: Weights | str | Path,
-        device: str = "auto",
-        precision: str = "auto",
+        options: BackendOptions = BackendOptions(),  # noqa: B008 - immutable
         thresholds: Thresholds = Thresholds(),  # noqa: B008 - immutable
         class_filter: Sequence[str] = (),
     ) -> None:
@@ -47,8 +46,9 @@ class Detector:
             weights = read(weights)
         self.classes = weights.classes
         self._config = weights.config
-        options = BackendOptions(device=device, precision=precision)
         self._backend = create(weights, options)
+        self.backend = self._backend.name
+        self.note = self._backend.note
         self.device = self._backend.device
         self.precision = self._backend.precision
         self._set_thresholds(thresholds, class_filter)

@@ -26,7 +26,7 @@ def photograph(seed: int, width: int = 400, height: int = 260) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector("demo", device="cpu", thresholds=Thresholds(score_threshold=THRESHOLD))
+    return Detector("demo", thresholds=Thresholds(score_threshold=THRESHOLD))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.pytorch import choose_device, choose_precision
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector, network_input
@@ -20,6 +21,8 @@ from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cup", "cat", "rocket")
 THRESHOLDS = Thresholds(score_threshold=0.4)
+CPU = BackendOptions(device="cpu")
+BF16 = BackendOptions("pytorch", "cpu", "bf16")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def detector(weights) -> Detector:
-    return Detector(weights, device="cpu", thresholds=THRESHOLDS)
+    return Detector(weights, CPU, thresholds=THRESHOLDS)
 
 
 def photograph(seed: int, width: int = 400, height: int = 260) -> np.ndarray:
@@ -116,7 +119,7 @@ def test_thresholds_and_classes_change_without_loading_again(detector):
 
 
 def test_bf16_finds_nearly_the_same(weights, detector):
-    half = Detector(weights, "cpu", "bf16", THRESHOLDS)
+    half = Detector(weights, BF16, THRESHOLDS)
     image = Image(photograph(0))
     best, best_half = detector([image])[0], half([image])[0]
     assert abs(float(best.scores[0] - best_half.scores[0])) < 0.05
@@ -124,7 +127,7 @@ def test_bf16_finds_nearly_the_same(weights, detector):
 
 def test_default_boxes_stay_exact_in_bf16(weights):
     zeroed = {k: 0 * t if k.startswith("offsets") else t for k, t in weights.tensors.items()}
-    half = Detector(replace(weights, tensors=zeroed), "cpu", "bf16", Thresholds(0.3))
+    half = Detector(replace(weights, tensors=zeroed), BF16, Thresholds(0.3))
     found = half([Image(photograph(0, 300, 300))])[0]
     centres_and_sizes = default_boxes(PAPER_VOC)
     centres, sizes = centres_and_sizes[:, :2], centres_and_sizes[:, 2:]
@@ -135,7 +138,7 @@ def test_default_boxes_stay_exact_in_bf16(weights):
 
 
 def test_a_closed_detector_refuses_to_run(weights):
-    detector = Detector(weights, "cpu")
+    detector = Detector(weights, CPU)
     detector.close()
     with pytest.raises(RuntimeError, match="closed"):
         detector([Image(photograph(0))])
@@ -147,7 +150,7 @@ def test_the_input_size_is_the_configuration_s():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_fp16_finds_nearly_the_same(weights, detector):
-    on_cuda = Detector(weights, "cuda", thresholds=THRESHOLDS)
+    on_cuda = Detector(weights, BackendOptions(device="cuda"), thresholds=THRESHOLDS)
     assert on_cuda.precision == "fp16"
     image = Image(photograph(0))
     assert abs(float(on_cuda([image])[0].scores[0] - detector([image])[0].scores[0])) < 0.05

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd_ros import atomic
+from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.detector import Detector
 from training.data import voc
 from training.data.samples import image_sizes, load
@@ -24,16 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sets", default="test", help="image sets, joined by + (default: %(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
+    add_arguments(parser)
     parser.add_argument("--batch", type=int, default=8, help="batch size (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the metrics to FILE")
     parser.add_argument("--no-coco", action="store_true", help="skip COCO metrics")
     options = parser.parse_args(arguments)
     try:
-        detector = Detector(
-            options.weights, options.device, options.precision, predictions.THRESHOLDS
-        )
+        detector = Detector(options.weights, from_arguments(options), predictions.THRESHOLDS)
         records = voc.find_images(options.data, options.sets)
         samples, classes = load(records, detector.classes)
         start = time.perf_counter()
@@ -48,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": str(options.data),
         "sets": options.sets,
         "images": len(samples),
+        "backend": detector.backend,
         "device": detector.device,
         "precision": detector.precision,
         "images_per_second": round(len(samples) / seconds, 2),

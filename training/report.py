@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssd_ros import atomic
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
 from training.data import voc
 from training.data.samples import Sample, degenerate_boxes, image_sizes, load
@@ -41,7 +42,9 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
     """
     info = run_files.read_run_info(run)
     options = info["options"]
-    detector = Detector(weights, device, "fp32", predictions.THRESHOLDS)
+    detector = Detector(
+        weights, BackendOptions(device=device, precision="fp32"), predictions.THRESHOLDS
+    )
     train, _ = load(voc.find_images(data, options["sets"]), detector.classes)
     sets, validation = [(options["sets"], train)], None
     if options["val_sets"] != "none":

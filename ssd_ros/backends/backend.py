@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-BACKENDS = ("pytorch",)
-PRECISIONS = ("fp32", "bf16", "fp16")
+BACKENDS = ("openvino", "pytorch")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,10 @@ class BackendOptions:
     """How the network is to run.
 
     Attributes:
-        backend: `auto` or one of BACKENDS.
-        device: `auto` (an accelerator where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`.
+        backend: `auto` (see `create.choose`) or one of BACKENDS.
+        device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:N`.
         precision: `auto` (the fastest that keeps the detections the same) or one of PRECISIONS.
         threads: CPU threads, 0 for the engine's default. PyTorch has one setting for the process.
-        max_batch: images in the largest batch, for engines that prepare for it; PyTorch does not.
-        cache_dir: folder for compiled networks, for engines that compile; PyTorch does not.
 
     Raises:
         ValueError: a value is out of its range; whether a device exists is known to the backend.
@@ -36,8 +33,6 @@ class BackendOptions:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
-    max_batch: int = 1
-    cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("backend", BACKENDS), ("precision", PRECISIONS)):
@@ -47,8 +42,6 @@ class BackendOptions:
                 )
         if self.threads < 0:
             raise ValueError(f"threads must be at least 0, got {self.threads}")
-        if self.max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
 
 
 class Backend(Protocol):
@@ -58,18 +51,20 @@ class Backend(Protocol):
         name: of BACKENDS.
         device: where it runs, as the engine calls it.
         precision: of PRECISIONS.
+        note: what runs and why, for the log.
     """
 
     name: str
     device: str
     precision: str
+    note: str
 
-    def infer(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+    def infer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]:
         """Runs the network.
 
-        The outputs are tensors on the device, so that the post-processing runs there for the
-        whole batch, and only detections are copied to the host: about 8 kB instead of 1 MB an
-        image. They are valid until the next call.
+        The outputs are arrays, or PyTorch tensors on the device, so that the post-processing runs
+        there for the whole batch, and only detections are copied to the host: about 8 kB instead
+        of 1 MB an image. They are valid until the next call.
 
         Args:
             images: uint8 RGB (B, S, S, 3) with S = config.input_size.

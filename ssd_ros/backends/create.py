@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import sys
 
 from ssd_ros.backends.backend import Backend, BackendOptions
@@ -13,29 +15,64 @@ def create(weights: Weights, options: BackendOptions) -> Backend:
     """The backend that the options ask for, ready to run.
 
     Raises:
-        ValueError: there is no such device here, or the engine is not installed.
+        ValueError: there is no such device or precision here, or the engine is not installed.
     """
-    import_engine()
+    name = import_engine(options)
+    if name == "openvino":
+        from ssd_ros.backends.openvino import OpenVINOBackend
+
+        return OpenVINOBackend(weights, options)
     from ssd_ros.backends.pytorch import PyTorchBackend
 
     return PyTorchBackend(weights.model(), options)
 
 
-def import_engine() -> None:
-    """Imports the engine that `create` would use, which takes seconds, ahead of time.
+def import_engine(options: BackendOptions = BackendOptions()) -> str:  # noqa: B008
+    """Imports the engine that `create` would use, which can take seconds, ahead of time.
+
+    Returns:
+        its name, of `backend.BACKENDS`.
 
     Raises:
         ValueError: the engine is not installed.
     """
+    name = choose(options)
     try:
-        import ssd_ros.backends.pytorch
-        import ssd_ros.model.postprocess  # noqa: F401 - part of what runs on the engine
+        importlib.import_module(f"ssd_ros.backends.{name}")
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("torch", "torchvision"):
+        if (error.name or "").split(".")[0] not in ("torch", "torchvision", "openvino"):
             raise
         raise ValueError(
-            f"backend 'pytorch' needs the module '{error.name}', which is not installed"
+            f"backend '{name}' needs the module '{error.name}', which is not installed"
         ) from error
+    return name
+
+
+def choose(options: BackendOptions) -> str:
+    """The backend for the options: PyTorch where it has a CUDA device, else OpenVINO.
+
+    Where OpenVINO is not installed, PyTorch runs on the CPU, too.
+    """
+    if options.backend != "auto":
+        return options.backend
+    on_cpu = options.device == "cpu" or (options.device == "auto" and not _cuda_is_available())
+    return "openvino" if on_cpu and importlib.util.find_spec("openvino") else "pytorch"
+
+
+def _cuda_is_available() -> bool:
+    """Whether PyTorch has a CUDA device; where there is no driver, without importing it.
+
+    The import takes seconds and some hundred MB, which a robot without a GPU should not pay.
+    """
+    if not importlib.util.find_spec("torch"):
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def release_memory() -> None:

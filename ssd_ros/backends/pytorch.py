@@ -32,6 +32,8 @@ class PyTorchBackend:
         self.precision = choose_precision(options.precision, device)
         if options.threads:
             torch.set_num_threads(options.threads)
+        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        self.note = f"PyTorch {torch.__version__}, {self.precision}{threads}"
         self._model: SSD300 | None = model.eval().to(device).to(memory_format=torch.channels_last)
         # Only the parameters: the normalisation stays exact in float32.
         for parameter in self._model.parameters():

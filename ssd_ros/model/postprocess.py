@@ -44,8 +44,9 @@ class Postprocessor:
         self._mask = None if class_mask is None else torch.from_numpy(class_mask).to(device)
 
     @torch.inference_mode()
-    def __call__(self, logits: Tensor, offsets: Tensor) -> np.ndarray:
+    def __call__(self, logits: Tensor | np.ndarray, offsets: Tensor | np.ndarray) -> np.ndarray:
         """The rows of `postprocess` as a NumPy array: one copy to the host for the batch."""
+        logits, offsets = torch.as_tensor(logits), torch.as_tensor(offsets)
         rows = postprocess(
             logits, offsets, self._defaults, self._thresholds, self._mask, self._variances
         )

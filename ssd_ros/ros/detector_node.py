@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ADAPT_EVERY = 0.2  # seconds between two checks of the image topics' publishers
 STOP_TIMEOUT = 10.0  # seconds to wait for the batch that is being computed
 
+# Parameters whose change loads a network.
+LOADED = {"weights", "backend", "device", "precision", "threads"}
+
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -232,7 +235,7 @@ class DetectorNode(LifecycleNode):
         if pipeline is None:
             return None
         _check_live(changed, self.get_fully_qualified_name())
-        if "weights" in changed or "precision" in changed:
+        if LOADED & set(changed):
             return Update(settings, model_loading.load_detector(settings, self.get_logger()))
         detector = pipeline.loop.detector.with_thresholds(
             settings.thresholds, settings.class_filter

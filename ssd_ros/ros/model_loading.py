@@ -31,8 +31,7 @@ def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
     def load() -> Detector:
         detector = Detector(
             settings.weights,
-            settings.device,
-            settings.precision,
+            settings.backend_options,
             settings.thresholds,
             settings.class_filter,
         )
@@ -45,7 +44,7 @@ def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
     with ThreadPoolExecutor(max_workers=1) as loader:
         detector = loader.submit(load).result()
     logger.info(
-        f"loaded '{settings.weights}': {len(detector.classes)} classes, {detector.device}, "
-        f"{detector.precision}, ready in {time.monotonic() - start:.1f} s"
+        f"loaded '{settings.weights}': {len(detector.classes)} classes, {detector.note}, "
+        f"ready in {time.monotonic() - start:.1f} s"
     )
     return detector

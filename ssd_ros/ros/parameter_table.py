@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_ros.backends.backend import BACKENDS, PRECISIONS
 from ssd_ros.detections import Thresholds
 from ssd_ros.weights.names import DEMO
 
@@ -66,17 +67,24 @@ DETECTOR: dict[str, ParameterSpec] = {
         "loads and warms up the new model, then swaps between two frames.",
         values="path of a file, or demo",
     ),
+    "backend": ParameterSpec(
+        "auto",
+        "Engine that runs the network; auto selects PyTorch if it has a CUDA device, else OpenVINO "
+        "if it is installed, else PyTorch.",
+        choices=("auto", *BACKENDS),
+    ),
     "device": ParameterSpec(
         "auto",
         "Device that runs the network; auto selects CUDA if a CUDA device exists, else the CPU.",
         values="auto, cpu, cuda, cuda:N",
-        live=False,
     ),
     "precision": ParameterSpec(
         "auto",
-        "Number format of the network; auto is fp16 on CUDA and fp32 on the CPU.",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "Number format of the network. auto selects fp16 on CUDA; on a CPU with OpenVINO int8 if "
+        "the weights are quantised, else bf16 if the processor has it in hardware; else fp32.",
+        choices=("auto", *PRECISIONS),
     ),
+    "threads": ParameterSpec(0, "CPU threads of the network; 0 uses every core.", bounds=(0, 1024)),
     "score_threshold": ParameterSpec(
         _THRESHOLDS.score_threshold,
         "Minimum score; only detections with a higher score are published.",

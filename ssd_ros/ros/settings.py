@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detections import Thresholds
 from ssd_ros.ros.parameter_table import DETECTOR, check_choices
 
@@ -25,8 +26,7 @@ class Settings:
     image_topics: tuple[str, ...]
     image_transport: str
     weights: str
-    device: str
-    precision: str
+    backend_options: BackendOptions
     thresholds: Thresholds
     class_filter: tuple[str, ...]
     image_timeout: float
@@ -54,8 +54,9 @@ class Settings:
             image_topics=topics,
             image_transport=values["image_transport"],
             weights=values["weights"],
-            device=values["device"],
-            precision=values["precision"],
+            backend_options=BackendOptions(
+                values["backend"], values["device"], values["precision"], values["threads"]
+            ),
             thresholds=Thresholds(
                 values["score_threshold"], values["nms_iou_threshold"], values["max_detections"]
             ),

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface between detector and engine, with the engine that there is."""
+"""The interface between detector and engine, with every engine."""
+
+import dataclasses
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from ssd_ros.backends.backend import BackendOptions
-from ssd_ros.backends.create import create
-from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.backends import create as create_module
+from ssd_ros.backends.backend import BACKENDS, BackendOptions
+from ssd_ros.backends.create import choose, create
+from ssd_ros.backends.openvino import choose_precision
+from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights.weights import Weights
+
+PYTORCH_BF16 = BackendOptions("pytorch", "cpu", "bf16")
 
 
 @pytest.fixture(scope="module")
@@ -21,61 +28,106 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (3, 300, 300, 3), dtype=np.uint8)
 
 
-def test_outputs_are_those_of_the_network_for_each_default_box(weights, images):
-    backend = create(weights, BackendOptions(device="cpu"))
-    assert (backend.name, backend.device, backend.precision) == ("pytorch", "cpu", "fp32")
-    logits, offsets = backend.infer(images)
-    assert logits.shape == (2, PAPER_VOC.box_count, 3)
-    assert offsets.shape == (2, PAPER_VOC.box_count, 4)
+@pytest.fixture(params=BACKENDS)
+def options(request) -> BackendOptions:
+    return BackendOptions(request.param, "cpu", "fp32")
+
+
+def infer(weights: Weights, options: BackendOptions, images: np.ndarray) -> list[torch.Tensor]:
+    return [torch.as_tensor(x).float().clone() for x in create(weights, options).infer(images)]
+
+
+def test_outputs_are_those_of_the_network_for_each_default_box(weights, images, options):
+    backend = create(weights, options)
+    assert (backend.name, backend.device, backend.precision) == (options.backend, "cpu", "fp32")
+    assert "fp32" in backend.note
+    logits, offsets = map(torch.as_tensor, backend.infer(images))
+    assert logits.shape == (3, PAPER_VOC.box_count, 3)
+    assert offsets.shape == (3, PAPER_VOC.box_count, 4)
     model = weights.model()
     with torch.inference_mode():
         expected = model(model.normalise(torch.from_numpy(images)))
     torch.testing.assert_close((logits, offsets), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": (0.1, 0.5, 0.9), "std": (0.2, 0.3, 1.0)},
+        {"feature_maps": PAPER_VOC.feature_maps[:2], "channels": PAPER_VOC.channels[:7]},
+        {"feature_maps": TORCHVISION.feature_maps},
+    ],
+    ids=["normalisation", "two maps", "boxes"],
+)
+def test_openvino_builds_what_the_configuration_says(change, images):
+    torch.manual_seed(2)
+    channels = tuple(
+        tuple(8 for _ in stage) for stage in change.pop("channels", PAPER_VOC.channels)
+    )
+    config = dataclasses.replace(PAPER_VOC, channels=channels, **change)
+    model = SSD300(3, config=config)
+    weights = Weights(model.state_dict(), ("a", "b", "c"), config)
+    ours, theirs = (
+        infer(weights, BackendOptions(name, "cpu", "fp32"), images) for name in BACKENDS
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_each_image_s_result_is_the_same_in_any_batch(weights, images, options):
+    backend = create(weights, options)
+    batch = [torch.as_tensor(x).numpy().copy() for x in backend.infer(images)]
+    for i in (2, 0, 1):
+        for together, alone in zip(batch, backend.infer(images[i : i + 1]), strict=True):
+            np.testing.assert_allclose(together[i], np.asarray(alone)[0], rtol=1e-4, atol=1e-4)
+
+
 def test_bf16_is_nearly_the_same_and_said(weights, images):
-    backend = create(weights, BackendOptions(device="cpu", precision="bf16"))
+    backend = create(weights, PYTORCH_BF16)
     assert backend.precision == "bf16"
     logits, _ = backend.infer(images)
-    expected, _ = create(weights, BackendOptions(device="cpu")).infer(images)
+    expected, _ = infer(weights, BackendOptions("pytorch", "cpu", "fp32"), images)
     assert logits.dtype == torch.bfloat16
     assert (logits.float().softmax(-1) - expected.softmax(-1)).abs().mean() < 0.01
 
 
 def test_a_backend_does_not_change_the_weights(weights, images):
     before = {key: value.clone() for key, value in weights.tensors.items()}
-    create(weights, BackendOptions(device="cpu", precision="bf16")).infer(images)
+    for options in (PYTORCH_BF16, BackendOptions("openvino")):
+        create(weights, options).infer(images)
     assert all(torch.equal(before[key], value) for key, value in weights.tensors.items())
 
 
-def test_a_closed_backend_refuses_to_run(weights, images):
-    backend = create(weights, BackendOptions(device="cpu"))
+def test_a_closed_backend_refuses_to_run(weights, images, options):
+    backend = create(weights, options)
     backend.close()
     with pytest.raises(RuntimeError, match="closed"):
         backend.infer(images)
 
 
-def test_threads_are_set_where_they_are_asked_for(weights):
+def test_pytorch_s_threads_are_set_where_they_are_asked_for(weights):
     before = torch.get_num_threads()
     try:
-        create(weights, BackendOptions(device="cpu", threads=before + 1))
+        create(weights, BackendOptions("pytorch", "cpu", threads=before + 1))
         assert torch.get_num_threads() == before + 1
-        create(weights, BackendOptions(device="cpu"))
+        create(weights, BackendOptions("pytorch", "cpu"))
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
 
 
+def test_openvino_runs_with_the_threads_that_are_asked_for(weights):
+    assert "1 threads" in create(weights, BackendOptions("openvino", threads=1)).note
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("backend", "abacus", "backend must be auto, pytorch, got 'abacus'"),
-        ("precision", "fp64", "precision must be auto, fp32, bf16, fp16, got 'fp64'"),
+        ("backend", "abacus", "backend must be auto, openvino, pytorch, got 'abacus'"),
+        ("precision", "fp64", "precision must be auto, fp32, bf16, fp16, int8, got 'fp64'"),
         ("threads", -1, "threads must be at least 0, got -1"),
-        ("max_batch", 0, "max_batch must be at least 1, got 0"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name_and_value(option, value, message):
@@ -86,3 +138,44 @@ def test_options_out_of_range_are_refused_by_name_and_value(option, value, messa
 def test_a_device_that_does_not_exist_is_refused_by_name(weights):
     with pytest.raises(ValueError, match=r"'cuda:99' not found: PyTorch .* reports"):
         create(weights, BackendOptions(device="cuda:99"))
+    with pytest.raises(ValueError, match="must be auto or cpu for backend 'openvino', got 'cuda'"):
+        create(weights, BackendOptions("openvino", "cuda"))
+
+
+@pytest.mark.parametrize(
+    ("options", "cuda", "installed", "expected"),
+    [
+        ((), True, True, "pytorch"),
+        ((), False, True, "openvino"),
+        ((), False, False, "pytorch"),
+        (("auto", "cpu"), True, True, "openvino"),
+        (("auto", "cpu"), True, False, "pytorch"),
+        (("auto", "cuda"), False, True, "pytorch"),
+        (("pytorch",), False, True, "pytorch"),
+        (("openvino",), True, False, "openvino"),
+    ],
+)
+def test_auto_is_cuda_then_openvino_then_pytorch(options, cuda, installed, expected, monkeypatch):
+    monkeypatch.setattr(create_module, "_cuda_is_available", lambda: cuda)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    assert choose(BackendOptions(*options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "supported", "expected"),
+    [
+        ("auto", ["FP32", "INT8"], "fp32"),
+        ("auto", ["FP32", "BF16", "INT8"], "bf16"),
+        ("auto", ["FP32", "FP16"], "fp32"),
+        ("fp32", ["FP32", "BF16"], "fp32"),
+        ("fp16", ["FP32", "FP16"], "fp16"),
+    ],
+)
+def test_openvino_s_precision(name, supported, expected):
+    assert choose_precision(name, supported) == expected
+
+
+def test_a_precision_without_hardware_is_refused(weights):
+    with pytest.raises(ValueError, match=r"must be auto, fp32 for OpenVINO .*, got 'bf16'"):
+        choose_precision("bf16", ["FP32", "INT8"])

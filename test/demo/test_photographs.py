@@ -28,7 +28,7 @@ def test_the_demo_s_cutouts_are_whole_objects():
 
 
 def test_the_demo_s_weights_find_each_object_in_the_photograph_that_it_was_cut_out_of():
-    detector = Detector("demo", "cpu")
+    detector = Detector("demo")
     for outline in photographs.OUTLINES:
         photograph = image_files.read(photographs.folder() / outline.photograph)
         detections = detector([Image(photograph)])[0]

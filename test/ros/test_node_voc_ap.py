@@ -13,6 +13,7 @@ from graph import Graph
 from played_camera import PlayedCamera, boxes_in, names_in, scores_in
 
 from demo import dataset
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
 from ssd_ros.io import image_files
 from training.data import samples, voc
@@ -52,7 +53,7 @@ def map_of_both(
     graph: Graph, weights: str, root: Path, image_sets: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Figures of `training.evaluate` and of the running node."""
-    detector = Detector(weights, "cpu", "fp32", predictions.THRESHOLDS)
+    detector = Detector(weights, BackendOptions(), predictions.THRESHOLDS)
     examples, classes = samples.load(voc.find_images(root, image_sets), detector.classes)
     there = predictions.annotated(examples)
     found = predictions.detect(detector, examples, batch=1)  # as the node

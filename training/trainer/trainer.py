@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detector
 from ssd_ros.model.ssd import SSD300
@@ -168,18 +169,18 @@ class Trainer:
         return 0
 
     def validate(self) -> dict[str, Any] | None:
-        """Evaluates the averaged weights in float32, in this process.
+        """Evaluates the averaged weights with PyTorch, in float32, in this process.
 
         Returns:
             See `compute_metrics`; None without validation images.
         """
-        if not self.data.val_samples:
+        if not (samples := self.data.val_samples):
             return None
         weights = export.to_weights(self.ema, self.data.classes, {})
-        detector = Detector(weights, str(self.device), "fp32", predictions.THRESHOLDS)
-        detections = predictions.detect(detector, self.data.val_samples)
-        ground_truth = predictions.annotated(self.data.val_samples)
-        return compute_metrics(detections, ground_truth, self.data.classes)
+        options = BackendOptions("pytorch", str(self.device), "fp32")
+        detector = Detector(weights, options, predictions.THRESHOLDS)
+        detections = predictions.detect(detector, samples)
+        return compute_metrics(detections, predictions.annotated(samples), self.data.classes)
 
     def _validate_and_write(self, metrics: run_files.Metrics) -> None:
         """Validates and writes the weights in the main process; the others wait."""

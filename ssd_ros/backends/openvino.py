@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO on the CPU, without PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+
+from ssd_ros.backends import openvino_graph
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.weights.weights import Weights
+
+_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVINOBackend:
+    """A `Backend` that runs the network with OpenVINO.
+
+    The images of a batch run one after the other: one image keeps every core busy, a batch would
+    need a second copy of the weights for its shape, and each image's result is the same in any
+    batch.
+
+    Args:
+        weights: the network.
+        options: precision and threads; the device must be the CPU.
+
+    Raises:
+        ValueError: no such device or precision here.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, weights: Weights, options: BackendOptions = BackendOptions()) -> None:  # noqa: B008
+        if options.device not in ("auto", "cpu"):
+            raise ValueError(
+                f"device must be auto or cpu for backend 'openvino', got '{options.device}'"
+            )
+        core = ov.Core()
+        supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = choose_precision(options.precision, supported)
+        compiled = core.compile_model(
+            openvino_graph.build(weights),
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                # OpenVINO's own default is bf16 on processors that have it.
+                "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
+                "INFERENCE_NUM_THREADS": options.threads,  # 0: all
+                # Pinned threads could not give way to the robot's other processes.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        threads = compiled.get_property("INFERENCE_NUM_THREADS")
+        version = ov.get_version().split("-")[0]
+        self.note = f"OpenVINO {version}, {self.precision}, {threads} threads"
+        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
+        self._outputs = [np.empty((0, *shape), np.float32) for shape in self._shapes]
+
+    def infer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and offsets of a uint8 RGB batch (B, S, S, 3)."""
+        if self._request is None:
+            raise RuntimeError("the backend is closed")
+        count = len(images)
+        if count > len(self._outputs[0]):
+            self._outputs = [np.empty((count, *shape), np.float32) for shape in self._shapes]
+        for i in range(count):
+            # The request reads and writes these slices in place.
+            self._request.set_input_tensor(ov.Tensor(images[i : i + 1], shared_memory=True))
+            for k, output in enumerate(self._outputs):
+                tensor = ov.Tensor(output[i : i + 1], shared_memory=True)
+                self._request.set_output_tensor(k, tensor)
+            self._request.infer()
+        logits, offsets = self._outputs
+        return logits[:count], offsets[:count]
+
+    def close(self) -> None:
+        """Releases the network."""
+        self._request = None
+
+
+def choose_precision(name: str, supported: list[str]) -> str:
+    """The precision to run in; `auto` is bf16 where the processor has it in hardware, else fp32.
+
+    Args:
+        name: `auto`, or of `backend.PRECISIONS`.
+        supported: OpenVINO's names of the types that the processor has instructions for.
+
+    Raises:
+        ValueError: the processor does not have the type.
+    """
+    here = [key for key in _TYPES if key.upper() in supported]
+    if name == "auto":
+        return "bf16" if "bf16" in here else "fp32"
+    if name not in here:
+        raise ValueError(
+            f"precision must be auto, {', '.join(here)} for OpenVINO on this processor, "
+            f"got '{name}'"
+        )
+    return name
