@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make setup   a virtual environment with ROS 2 and torch, where they are missing
+# make setup   a virtual environment with ROS 2, where it is missing, PyTorch and the tools for tests
 # make demo    images -> camera topic -> detector node -> annotated images in demo_out/
 # make test    all tests, in a few minutes
 # make test-fast   those that need no ROS graph and no training, in one
@@ -24,8 +24,9 @@ help:
 setup:
 	@$(PYTHON) pip_ros/install.py --venv "$(VENV)" --dev
 
-demo: setup
-	@$(IN_VENV)
+demo:
+	@$(PYTHON) pip_ros/install.py --venv "$(VENV)" --demo
+	$(IN_VENV)
 	if [ -n "$(DEMO_IMAGES)" ]; then
 	    python -m demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)"
 	else

@@ -105,8 +105,9 @@ def install_requirements(run: Run, with_opencv: bool) -> None:
     run.pip("-r", chosen)
 
 
-def install_desk_tools(run: Run) -> None:
-    run.pip("-r", ROOT / "requirements-training.txt", "-r", ROOT / "requirements-dev.txt")
+def install_optional(run: Run, *groups: str) -> None:
+    files = [ROOT / f"requirements-{group}.txt" for group in groups]
+    run.pip(*[word for file in files for word in ("-r", file)])
 
 
 def install_package(run: Run) -> None:
@@ -147,7 +148,9 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
     ros_files = [*mine, *sorted(HERE.glob("requirements-*.txt"))]
     interfaces = sorted(path for path in HERE.glob("vision_msgs/**/*") if path.is_file())
     package = [ROOT / name for name in ("setup.py", "setup.cfg", "package.xml")]
-    base, *more = (ROOT / f"requirements{kind}.txt" for kind in ("", "-training", "-dev"))
+    base, demo, *more = (
+        ROOT / f"requirements{kind}.txt" for kind in ("", "-demo", "-training", "-dev")
+    )
 
     steps = [Step("venv", f"Virtual environment, Python {platform.python_version()}", make_venv)]
     # Not `mine`: a newer script builds on the environment that it finds, if that was not moved.
@@ -164,12 +167,24 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
         def requirements(run: Run) -> None:
             install_requirements(run, with_opencv=not ros_opencv)
 
-        title = "PyTorch and the other requirements"
         inputs = [*mine, base, str(ros_opencv)]
-        steps.append(Step("requirements", title, requirements, inputs))
-        modules += ["torch", "torchvision", "cv2", "ssd_ros"]
+        steps.append(Step("requirements", "OpenVINO and OpenCV", requirements, inputs))
+        modules += ["openvino", "cv2", "ssd_ros"]
+    if args.demo or args.dev:
+
+        def demo_requirements(run: Run) -> None:
+            install_optional(run, "demo")
+
+        steps.append(Step("demo", "The demo's photographs", demo_requirements, [*mine, demo]))
+        modules.append("skimage")
     if args.dev:
-        steps.append(Step("dev", "Training and test tools", install_desk_tools, [*mine, *more]))
+
+        def dev_requirements(run: Run) -> None:
+            install_optional(run, "training", "dev")
+
+        title = "PyTorch, training and test tools"
+        steps.append(Step("dev", title, dev_requirements, [*mine, *more]))
+        modules += ["torch", "torchvision"]
     if not args.only_ros:
         inputs = [*mine, str(ROOT), *package]
         steps.append(Step("package", "ssd_ros, editable", install_package, inputs))
@@ -196,11 +211,14 @@ def parse_args() -> argparse.Namespace:
         metavar="FOLDER",
         help="where to make the environment (default: .venv beside pip_ros)",
     )
-    parser.add_argument("--dev", action="store_true", help="also what training and the tests need")
+    parser.add_argument("--demo", action="store_true", help="also what the demo needs")
+    parser.add_argument(
+        "--dev", action="store_true", help="also what demo, training and tests need: PyTorch"
+    )
     parser.add_argument(
         "--only-ros",
         action="store_true",
-        help="ROS 2 and vision_msgs alone, without PyTorch and without ssd_ros",
+        help="ROS 2 and vision_msgs alone, without OpenVINO and without ssd_ros",
     )
     return parser.parse_args()
 
