@@ -396,7 +396,7 @@ def test_weights_that_were_replaced_are_freed(running, images, weights, other_we
 
 def test_loading_leaves_no_workers_with_the_thread_that_asked_for_it(graph, parameters):
     """They would compete with those of the inference thread, see `model_loading.load_detector`."""
-    detector = graph.start_detector({**parameters, "autostart": False})
+    detector = graph.start_detector({**parameters, "backend": "pytorch", "autostart": False})
     threads = psutil.Process().num_threads
 
     def workers_of_its_own():
@@ -456,7 +456,7 @@ def test_refused_weights_change_nothing_and_give_the_reason(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("image_topics", ["other"]), ("image_transport", "compressed"), ("device", "cuda")],
+    [("image_topics", ["other"]), ("image_transport", "compressed"), ("markers", True)],
 )
 def test_what_is_fixed_at_configure_is_refused_until_cleanup(running, name, value):
     _, node = running
@@ -479,6 +479,9 @@ def test_what_is_fixed_at_configure_is_refused_until_cleanup(running, name, valu
         ("nms_iou_threshold", -0.1),
         ("max_detections", 0),
         ("precision", "fp8"),
+        ("device", "cuda:99"),
+        ("backend", "abacus"),
+        ("threads", -1),
         ("weights", ""),
         ("score_threshold", "high"),
         ("score_threshold", None),  # as `ros2 param delete` asks
