@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ssd_ros.weights.containers import Header, open_file
+from ssd_ros.weights.containers import Header, load_floats, open_file
 from ssd_ros.weights.layout import Layout, some
 from ssd_ros.weights.layouts import LAYOUTS
 from ssd_ros.weights.names import resolve
@@ -17,8 +15,6 @@ from ssd_ros.weights.weights import Weights, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
@@ -42,14 +38,7 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
     try:
         header, load = open_file(path)
         layout = _choose_layout(header)
-        for key, dtype in header.dtypes.items():
-            if dtype not in _FLOATS:
-                raise WeightsError(f"tensor '{key}' has type {dtype}, expected floating point")
-        tensors = load()
-        for key, array in tensors.items():
-            if not np.isfinite(array).all():
-                raise WeightsError(f"tensor '{key}' holds NaN or infinite values")
-        return layout.convert(tensors, header, classes)
+        return layout.convert(load_floats(header, load), header, classes)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights import reader
+from ssd_ros.weights.native import write
 from training import evaluate, report, train
 from training.trainer import batch_norm, optimizer, options, pretrained, run_files
 from training.trainer.ema import create_ema, restore_ema
@@ -355,6 +357,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path,
     message = capsys.readouterr().err
     assert "iteration 0: the loss is not finite" in message
     assert message.count(str(Path("JPEGImages"))) == 4
+
+
+def test_weights_that_the_detector_could_not_read_are_not_written(
+    root, undisturbed, tmp_path, capsys
+):
+    weights, out = reader.read(undisturbed / "last.safetensors"), tmp_path / "run"
+    weights.tensors["conv1.1.bias"][0] = 1e5  # more than float16 holds
+    write(tmp_path / "large.safetensors", weights)
+    out.mkdir()
+    for name in (run_files.LAST, run_files.BEST):
+        shutil.copy(undisturbed / name, out)
+    start = ["--init", str(tmp_path / "large.safetensors"), "--init-layers", "conv1"]
+    start += ["--freeze", "conv1", "--iterations", "1"]
+    assert run(root, out, *start, "--store", "fp16") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: weights file '{out / run_files.LAST}' not written: ")
+    assert "tensor 'conv1.1.bias' holds NaN or infinite values" in error
+    for name in (run_files.LAST, run_files.BEST):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert not list(out.glob(".*"))  # no temporary file
+    assert run(root, out, *start) == 0  # float32 holds it
+    assert reader.read(out / run_files.LAST).tensors["conv1.1.bias"][0] == 1e5
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
