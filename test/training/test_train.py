@@ -447,6 +447,22 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     assert torch.equal(model.conv1[0].bias, features["features.0.bias"])
     with pytest.raises(ValueError, match=r"is --width 0\.5 the width of that file"):
         pretrained.apply(SSD300(3, 0.5), source, ["a", "b", "c"])
+    del features["features.28.bias"]
+    save_file(features, tmp_path / "vgg.safetensors")
+    with pytest.raises(ValueError, match=r"vgg\.safetensors.*no tensor 'features\.28\.bias'"):
+        pretrained.read(str(tmp_path / "vgg.safetensors"))
+
+
+def test_init_refuses_other_files_by_their_names(root, tmp_path, capsys):
+    (tmp_path / "text.pth").write_text("not found")
+    for name, reason in {
+        "text.pth": "is neither a .safetensors",
+        "none.pth": "No such file",
+    }.items():
+        assert run(root, tmp_path / "run", "--init", str(tmp_path / name)) == 1
+        error = capsys.readouterr().err
+        assert f"error: weights file '{tmp_path / name}': " in error
+        assert reason in error
 
 
 def test_only_chosen_layers_are_taken_over():

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
 from ssd_ros.model.ssd import SSD300
 from ssd_ros.weights import reader
+from ssd_ros.weights.containers import open_file
+from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import WeightsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -58,25 +60,26 @@ def read(source: str) -> Pretrained:
 
         state_dict = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         return _from_vgg16(dict(state_dict))
-    path = Path(source)
-    state_dict = reader.load_tensors(path)
-    if "features.0.weight" in state_dict:
-        try:
-            return _from_vgg16(state_dict)
-        except KeyError as error:
-            raise WeightsError(
-                f"weights file '{path}': has VGG16 features, but no tensor {error}"
-            ) from None
-    weights = reader.read(path)
+    path = resolve(source)
+    try:
+        header, load = open_file(path)
+        if "features.0.weight" in header.shapes:
+            return _from_vgg16({key: torch.from_numpy(array) for key, array in load().items()})
+        weights = reader.parse(header, load)
+    except ValueError as error:
+        raise WeightsError(f"weights file '{path}': {error}") from None
     return Pretrained(weights.model().state_dict(), weights.config, weights.classes)
 
 
 def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
-    tensors = {
-        f"{layer}.{part}": state_dict[f"features.{number}.{part}"].float()
-        for layer, number in _VGG16_LAYERS.items()
-        for part in ("weight", "bias")
-    }
+    try:
+        tensors = {
+            f"{layer}.{part}": state_dict[f"features.{number}.{part}"].float()
+            for layer, number in _VGG16_LAYERS.items()
+            for part in ("weight", "bias")
+        }
+    except KeyError as error:
+        raise WeightsError(f"has VGG16 features, but no tensor {error}") from None
     return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
