@@ -67,4 +67,4 @@ def _choose_layout(header: Header) -> Layout:
         raise WeightsError(f"looks like {nearest.family}, but {nearest}")
     found = some(sorted(header.shapes)) if header.shapes else "no tensor"
     marks = " nor ".join(layout.MARK for layout in LAYOUTS)
-    raise WeightsError(f"is not an SSD300 checkpoint: found neither {marks}, but {found}")
+    raise WeightsError(f"is not an SSD checkpoint: found neither {marks}, but {found}")

@@ -8,14 +8,14 @@ import torch
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
 
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     torch.manual_seed(1)
-    model = SSD300(2, width=0.0625)
+    model = SSD(2, width=0.0625)
     return Weights(model.state_dict(), ("cup", "cat"), model.config)
 
 

@@ -165,9 +165,9 @@ def save_with(file: Path, **metadata: str) -> None:
     [
         (truncated, "damaged or truncated"),
         (truncated_pytorch, "damaged or truncated"),
-        (of_another_network, "not an SSD300 checkpoint: found neither .* nor .*layer1.weight"),
+        (of_another_network, "not an SSD checkpoint: found neither .* nor .*layer1.weight"),
         (without_a_tensor, "lacks tensor 'conv7.0.bias'"),
-        (with_a_tensor_too_many, "holds tensor 'extra.bias', which SSD300 does not have"),
+        (with_a_tensor_too_many, "holds tensor 'extra.bias', which the network does not have"),
         (misshapen, r"'scores.0.bias' has shape \(16,\), expected \(12,\) for 2 classes"),
         (with_nan, "'scores.2.bias' holds NaN"),
         (with_infinity, "'conv1.1.weight' holds NaN or infinite"),

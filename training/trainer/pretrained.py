@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import reader
 from ssd_ros.weights.containers import open_file
 from ssd_ros.weights.names import resolve
@@ -35,7 +35,7 @@ class Pretrained:
     """Tensors to initialise a network with.
 
     Attributes:
-        tensors: keys of SSD300's state dict, not necessarily all of them.
+        tensors: keys of the network's state dict, not necessarily all of them.
         config: default boxes and input normalisation of their training.
         classes: of the heads, None if the file has no heads.
     """
@@ -83,25 +83,21 @@ def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
     return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
-def layers(names: str) -> tuple[str, ...]:
-    """Names of SSD300's layers from a comma-separated list.
+def layers(model: SSD, names: str) -> tuple[str, ...]:
+    """Names of a network's layers from a comma-separated list.
 
     Raises:
         ValueError: unknown layer.
     """
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    unknown = [name for name in chosen if name not in LAYERS]
+    known = [name for name, _ in model.named_children()]
+    unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(LAYERS)}")
+        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(known)}")
     return chosen
 
 
-LAYERS = (*(f"conv{i}" for i in range(1, 12)), "norm4", "scores", "offsets")
-
-
-def apply(
-    model: SSD300, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()
-) -> int:
+def apply(model: SSD, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()) -> int:
     """Copies tensors into a network; the class heads only where the classes are the same.
 
     Args:
@@ -135,7 +131,7 @@ def apply(
     return copied
 
 
-def zero_init_heads(model: SSD300) -> None:
+def zero_init_heads(model: SSD) -> None:
     """Sets the heads' kernels to zero: equal class probabilities and zero offsets everywhere.
 
     Random heads do not fit the scale of the features below them. On VGG16 their logits differ so
@@ -146,7 +142,7 @@ def zero_init_heads(model: SSD300) -> None:
         nn.init.zeros_(head.weight)
 
 
-def freeze(model: SSD300, frozen: Sequence[str]) -> list[nn.Module]:
+def freeze(model: SSD, frozen: Sequence[str]) -> list[nn.Module]:
     """Excludes layers from training.
 
     Returns:
