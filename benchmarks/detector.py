@@ -31,7 +31,7 @@ from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import reader
 from ssd_ros.weights.weights import Weights
 
@@ -100,7 +100,7 @@ def contenders(device: str, image: np.ndarray) -> dict[str, Callable[[], object]
     half = Detector(ours, BackendOptions("pytorch", device, "bf16"), Thresholds(0.3, 0.45, 200))
     runs["ssd_ros, the same weights, bf16"] = lambda: half(batch)
     for width in (0.5, 0.25):
-        model = SSD300(20, width)
+        model = SSD(20, width)
         small = Weights(model.state_dict(), ours.classes, model.config)
         narrow = Detector(
             small, BackendOptions("pytorch", device, "fp32"), Thresholds(0.3, 0.45, 200)

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name and renames it; makes missing folders."""
+def write(path: Path, data: bytes, check: Callable[[Path], object] | None = None) -> None:
+    """Writes a file under a temporary name and renames it; makes missing folders.
+
+    Args:
+        path: the file; one that exists is replaced.
+        data: its content.
+        check: called with the temporary file; where it raises, that file is deleted and an
+            existing one stays as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -17,6 +25,8 @@ def write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(Path(part))
         os.chmod(part, 0o666 & ~_UMASK)
         os.replace(part, path)
     except BaseException:

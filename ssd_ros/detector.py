@@ -73,6 +73,11 @@ class Detector:
 
         self._postprocess = Postprocessor(self._config, thresholds, mask, self.device)
 
+    @property
+    def input_size(self) -> int:
+        """Side of the network's square input in pixels."""
+        return self._config.input_size
+
     def close(self) -> None:
         """Releases the network's memory, for all detectors of `with_thresholds`, too."""
         self._backend.close()

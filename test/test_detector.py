@@ -16,7 +16,7 @@ from ssd_ros.drawing import annotate
 from ssd_ros.image import Image
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cup", "cat", "rocket")
@@ -28,7 +28,7 @@ BF16 = BackendOptions("pytorch", "cpu", "bf16")
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     torch.manual_seed(1)
-    model = SSD300(len(CLASSES), width=0.125)
+    model = SSD(len(CLASSES), width=0.125)
     return Weights(model.state_dict(), CLASSES, model.config)
 
 

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of SSD300: a PASCAL VOC dataset in, weights for the node out."""
+"""Training of SSD: a PASCAL VOC dataset in, weights for the node out."""
 
 import ssd_ros  # noqa: F401 - it sets PyTorch's threads up, which has to be before PyTorch is loaded

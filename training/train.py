@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains SSD300: python -m training.train --data DIR --out runs/NAME; the same under torchrun."""
+"""Trains SSD: python -m training.train --data DIR --out runs/NAME; the same under torchrun."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from training.data import batches, samples, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
@@ -82,7 +82,7 @@ def create_trainer(run: Options, processes: Processes) -> Trainer:
     if processes.is_main:
         warn_of_degenerate_boxes(data)
     model = create_model(run, data)
-    frozen = pretrained.freeze(model, pretrained.layers(run.freeze))
+    frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
     return Trainer(run, processes, data, model, frozen, optimizer, create_ema(model, run.ema))
@@ -110,18 +110,18 @@ def warn_of_degenerate_boxes(data: TrainingData) -> None:
         )
 
 
-def create_model(run: Options, data: TrainingData) -> SSD300:
+def create_model(run: Options, data: TrainingData) -> SSD:
     """The network on the CPU, initialised randomly or with pretrained weights."""
     source = pretrained.read(run.init) if run.init else None
     config = source.config if source else PAPER_VOC
     if not (source and source.classes):  # a detector's heads only fit its own default boxes
         config = box_scales.with_scales(config, run.boxes, data.samples)
-    model = SSD300(len(data.classes), run.width, config)
+    model = SSD(len(data.classes), run.width, config)
     pretrained.zero_init_heads(model)
     if run.batch_norm:
         batch_norm.add(model)
     if source:
-        pretrained.apply(model, source, data.classes, pretrained.layers(run.init_layers))
+        pretrained.apply(model, source, data.classes, pretrained.layers(model, run.init_layers))
     return model
 
 
@@ -145,10 +145,11 @@ def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:
 def create_stream(trainer: Trainer) -> Iterator[batches.Batch]:
     """The batches of this process, from the trainer's iteration to the last."""
     run, processes = trainer.run, trainer.processes
-    fill = tuple(255 * value for value in trainer.model.config.mean)
+    config = trainer.model.config
+    augment = Augment(run.augment, tuple(255 * value for value in config.mean), config.input_size)
     return iter(
         batches.loader(
-            DetectionDataset(trainer.data.samples, Augment(run.augment, fill), run.seed),
+            DetectionDataset(trainer.data.samples, augment, run.seed),
             trainer.progress.iteration * run.accumulate,
             run.iterations * run.accumulate,
             run.batch // run.accumulate,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssd_ros.backends.backend import BackendOptions
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,7 +26,7 @@ class PyTorchBackend:
 
     name = "pytorch"
 
-    def __init__(self, model: SSD300, options: BackendOptions = BackendOptions()) -> None:  # noqa: B008
+    def __init__(self, model: SSD, options: BackendOptions = BackendOptions()) -> None:  # noqa: B008
         device = choose_device(options.device)
         self.device = str(device)
         self.precision = choose_precision(options.precision, device)
@@ -34,7 +34,7 @@ class PyTorchBackend:
             torch.set_num_threads(options.threads)
         threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         self.note = f"PyTorch {torch.__version__}, {self.precision}{threads}"
-        self._model: SSD300 | None = model.eval().to(device).to(memory_format=torch.channels_last)
+        self._model: SSD | None = model.eval().to(device).to(memory_format=torch.channels_last)
         # Only the parameters: the normalisation stays exact in float32.
         for parameter in self._model.parameters():
             parameter.data = parameter.data.to(PRECISIONS[self.precision])

@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Point, Vector3
-from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
 
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import caption, class_colour
 
+try:
+    import visualization_msgs.msg as visualization_msgs
+except ImportError:  # a computer without ROS: the caller passes the classes
+    visualization_msgs = None
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CameraInfo
+    from std_msgs.msg import Header
+    from visualization_msgs.msg import MarkerArray
+
 DISTANCE = 1.0  # metres in front of the camera; an image alone gives no distance
 _LINE = 0.004  # metres
-_LIFETIME = Duration(sec=1)  # outlines disappear when the camera stops
+_LIFETIME = 1  # seconds: outlines disappear when the camera stops
 
 
 def outlines(
@@ -26,6 +32,7 @@ def outlines(
     classes: Sequence[str],
     size: tuple[int, int],
     info: CameraInfo,
+    msg: Any = visualization_msgs,
 ) -> MarkerArray:
     """A rectangle and a name for each detection, on a plane in front of the camera.
 
@@ -38,37 +45,37 @@ def outlines(
         info: the camera's calibration. The focal lengths and the centre of its projection P are
             used, or those of K if P is not set. Lens distortion is not corrected: on an image
             that is not rectified, the outlines fit the image, not the scene.
+        msg: has the message classes as attributes, like the module visualization_msgs.msg.
 
     Returns:
         First a marker that deletes those of the previous frame, then two for each detection; only
         the first if the camera is not calibrated.
     """
-    delete = Marker(header=header, action=Marker.DELETEALL)
+    delete = msg.Marker(header=header, action=msg.Marker.DELETEALL)
     matrix = np.array(info.p).reshape(3, 4)[:, :3]
     if not matrix[0, 0]:
         matrix = np.array(info.k).reshape(3, 3)
     if not (matrix[0, 0] and matrix[1, 1] and info.width and info.height):
-        return MarkerArray(markers=[delete])
+        return msg.MarkerArray(markers=[delete])
     # The calibration may have been made at another resolution than that of the images.
     scale = np.array([info.width, info.height]) / size
     focal, centre = matrix[[0, 1], [0, 1]], matrix[:2, 2]
     corners = detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
     points = (corners * scale - centre) / focal * DISTANCE
+    make_point = type(delete.pose.position)
     markers = [delete]
     for i, (outline, label) in enumerate(zip(points, detections.labels.tolist(), strict=True)):
-        blue, green, red = (value / 255 for value in class_colour(label))
-        common = {
-            "header": header,
-            "id": i,
-            "lifetime": _LIFETIME,
-            "color": ColorRGBA(r=red, g=green, b=blue, a=1.0),
-        }
-        box = Marker(ns="boxes", type=Marker.LINE_STRIP, scale=Vector3(x=_LINE), **common)
-        box.points = [Point(x=x, y=y, z=DISTANCE) for x, y in outline.tolist()]
-        text = caption(classes[label], detections.scores[i])
-        name = Marker(ns="names", type=Marker.TEXT_VIEW_FACING, text=text, **common)
+        box = msg.Marker(header=header, ns="boxes", id=i, type=msg.Marker.LINE_STRIP)
+        box.scale.x = _LINE
+        box.points = [make_point(x=x, y=y, z=DISTANCE) for x, y in outline.tolist()]
+        name = msg.Marker(header=header, ns="names", id=i, type=msg.Marker.TEXT_VIEW_FACING)
+        name.text = caption(classes[label], detections.scores[i])
         name.scale.z = 0.04 * DISTANCE
         name.pose.position.x, name.pose.position.y = outline[0].tolist()
         name.pose.position.z = DISTANCE
-        markers += [box, name]
-    return MarkerArray(markers=markers)
+        blue, green, red = (value / 255 for value in class_colour(label))
+        for marker in (box, name):
+            marker.lifetime.sec = _LIFETIME
+            marker.color.r, marker.color.g, marker.color.b, marker.color.a = red, green, blue, 1.0
+            markers.append(marker)
+    return msg.MarkerArray(markers=markers)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 Clip = Literal["none", "size", "centre_and_size"]
 Backbone = Literal["vgg16"]
 
-INPUT_SIZE = 300  # of the configurations below, for callers without a configuration
+INPUT_SIZE = 300  # of the configurations below; the side of the square input in pixels
 _MAX_INPUT_SIZE = 2048  # a file with nonsense must not make the robot run out of memory
 _MAX_CHANNELS = 8192
 

@@ -16,7 +16,7 @@ from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.layers import Conv, check_cells, convolutions, map_channels
 
 
-class SSD300(nn.Module):
+class SSD(nn.Module):
     """The network of arXiv 1512.02325, figure 2: from images to class logits and box offsets.
 
     Args:

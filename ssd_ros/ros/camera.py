@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple
 
 from rclpy.callback_groups import CallbackGroup
@@ -33,7 +32,6 @@ from ssd_ros.messages.images import (
     image_from_msg,
 )
 from ssd_ros.messages.markers import outlines
-from ssd_ros.model.config import INPUT_SIZE
 from ssd_ros.ros.frame_loss import FrameLoss, FrameLossEstimator
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 
@@ -123,9 +121,7 @@ class Camera:
     ) -> None:
         self._node = node
         self._on_frame = on_frame
-        self._decode: Callable[[FrameMsg], Image] = image_from_msg
-        if compressed:  # a JPEG much larger than the network's input is decoded smaller
-            self._decode = partial(image_from_compressed_msg, min_size=INPUT_SIZE)
+        self._compressed = compressed
         self._lock = threading.Lock()  # of the slot, the counts and the loss estimate
         self._newest: ReceivedFrame | None = None
         self._counts = Counts()
@@ -201,12 +197,14 @@ class Camera:
             self._last_image_at = now
         self._on_frame()
 
-    def take(self, max_age: float = 0.0) -> DecodedFrame | None:
+    def take(self, max_age: float = 0.0, min_size: int | None = None) -> DecodedFrame | None:
         """Takes the newest frame out of the slot and decodes its image.
 
         Args:
             max_age: seconds since the frame's stamp; an older one is dropped and counted. 0
                 disables the limit.
+            min_size: the network's input size: a JPEG much larger than that is decoded smaller,
+                see `image_from_compressed_msg`.
 
         Returns:
             None without a frame, and for one that is too old or cannot be decoded.
@@ -220,7 +218,10 @@ class Camera:
                 self._counts.too_old += 1
             return None
         try:
-            image = self._decode(frame.message)
+            if self._compressed:
+                image = image_from_compressed_msg(frame.message, min_size)
+            else:
+                image = image_from_msg(frame.message)
         except ImageError as error:
             with self._lock:
                 self._counts.bad += 1

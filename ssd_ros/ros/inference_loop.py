@@ -117,7 +117,9 @@ class InferenceLoop:
 
     def _process_newest(self, stopping: threading.Event) -> None:
         detector, max_frame_age = self._current
-        taken = [(camera, camera.take(max_frame_age)) for camera in self._cameras]
+        taken = [
+            (camera, camera.take(max_frame_age, detector.input_size)) for camera in self._cameras
+        ]
         batch = [(camera, frame) for camera, frame in taken if frame is not None]
         if not batch:
             return

@@ -98,7 +98,7 @@ DETECTOR: dict[str, ParameterSpec] = {
     "max_detections": ParameterSpec(
         _THRESHOLDS.max_detections,
         "Maximum number of detections per image; the highest scores are kept.",
-        bounds=(1, 8732),
+        bounds=(1, 10_000),
     ),
     "classes": ParameterSpec(
         [""],

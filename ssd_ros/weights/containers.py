@@ -27,6 +27,7 @@ _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8"},
 }
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,25 @@ def open_file(path: Path) -> tuple[Header, Callable[[], Arrays]]:
         )
         return header, lambda: {key: _from_torch(key, tensor) for key, tensor in tensors.items()}
     raise WeightsError("is neither a .safetensors file nor a PyTorch state dict")
+
+
+def load_floats(header: Header, load: Callable[[], Arrays]) -> Arrays:
+    """The tensors of a file as arrays of finite numbers.
+
+    Args:
+        header, load: as `open_file` returns them.
+
+    Raises:
+        WeightsError: a tensor is not floating point, or holds NaN or infinite values.
+    """
+    for key, dtype in header.dtypes.items():
+        if dtype not in _FLOATS:
+            raise WeightsError(f"tensor '{key}' has type {dtype}, expected floating point")
+    tensors = load()
+    for key, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise WeightsError(f"tensor '{key}' holds NaN or infinite values")
+    return tensors
 
 
 def _safetensors_header(data: bytes) -> Header:

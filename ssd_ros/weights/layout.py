@@ -42,7 +42,7 @@ class Mismatch:
         if self.missing:
             reasons.append(f"lacks {some(self.missing)}")
         if self.extra:
-            reasons.append(f"holds {some(self.extra)}, which SSD300 does not have")
+            reasons.append(f"holds {some(self.extra)}, which the network does not have")
         reasons += [
             f"tensor '{key}' has shape {found}, expected {expected} {self.note}".rstrip()
             for key, found, expected in self.misshapen[:3]

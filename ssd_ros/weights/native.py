@@ -20,7 +20,7 @@ from typing import Any
 from ssd_ros import atomic
 from ssd_ros.model.config import PAPER_VOC, FeatureMap, SSDConfig, scaled_channels, ssd300_maps
 from ssd_ros.model.layers import tensor_shapes
-from ssd_ros.weights.containers import Arrays, Header
+from ssd_ros.weights.containers import Arrays, Header, load_floats, open_file
 from ssd_ros.weights.layout import Mismatch, check_count, compare
 from ssd_ros.weights.weights import Weights, WeightsError, check_class_names
 
@@ -134,10 +134,22 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 
 def write(path: str | Path, weights: Weights) -> None:
-    """Writes a native file; an existing one is replaced only when the new one is whole.
+    """Writes a native file; an existing one is replaced only by one that can be read.
 
     Needs PyTorch, unlike reading.
+
+    Raises:
+        WeightsError: what was written cannot be read: tensors that are missing, misshapen or not
+            finite, or unusable class names.
     """
+    try:
+        atomic.write(Path(path), to_bytes(weights), _read_back)
+    except ValueError as error:
+        raise WeightsError(f"weights file '{path}' not written: {error}") from None
+
+
+def to_bytes(weights: Weights) -> bytes:
+    """The content of a native file, unchecked. Needs PyTorch."""
     import safetensors.torch
     import torch
 
@@ -151,4 +163,13 @@ def write(path: str | Path, weights: Weights) -> None:
     for key, value in weights.tensors.items():
         tensor = torch.as_tensor(value).detach().cpu().contiguous()
         tensors[key] = tensor.bfloat16() if key in weights.bfloat16 else tensor
-    atomic.write(Path(path), safetensors.torch.save(tensors, metadata))
+    return safetensors.torch.save(tensors, metadata)
+
+
+def _read_back(path: Path) -> None:
+    """Raises WeightsError where `reader.read` would."""
+    header, load = open_file(path)
+    mismatch = inspect(header)
+    if mismatch is not None:
+        raise WeightsError(str(mismatch))
+    convert(load_floats(header, load), header, None)

@@ -3,22 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ssd_ros.weights.containers import Header, open_file
+from ssd_ros.weights.containers import Arrays, Header, load_floats, open_file
 from ssd_ros.weights.layout import Layout, some
 from ssd_ros.weights.layouts import LAYOUTS
 from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import Weights, WeightsError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
@@ -40,18 +32,22 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
     """
     path = resolve(path)
     try:
-        header, load = open_file(path)
-        layout = _choose_layout(header)
-        for key, dtype in header.dtypes.items():
-            if dtype not in _FLOATS:
-                raise WeightsError(f"tensor '{key}' has type {dtype}, expected floating point")
-        tensors = load()
-        for key, array in tensors.items():
-            if not np.isfinite(array).all():
-                raise WeightsError(f"tensor '{key}' holds NaN or infinite values")
-        return layout.convert(tensors, header, classes)
+        return parse(*open_file(path), classes)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
+
+
+def parse(
+    header: Header, load: Callable[[], Arrays], classes: Sequence[str] | None = None
+) -> Weights:
+    """Weights from an open file; as `read`, but errors do not name the file.
+
+    Args:
+        header, load: as `containers.open_file` returns them.
+        classes: as in `read`.
+    """
+    layout = _choose_layout(header)
+    return layout.convert(load_floats(header, load), header, classes)
 
 
 def _choose_layout(header: Header) -> Layout:
@@ -71,19 +67,4 @@ def _choose_layout(header: Header) -> Layout:
         raise WeightsError(f"looks like {nearest.family}, but {nearest}")
     found = some(sorted(header.shapes)) if header.shapes else "no tensor"
     marks = " nor ".join(layout.MARK for layout in LAYOUTS)
-    raise WeightsError(f"is not an SSD300 checkpoint: found neither {marks}, but {found}")
-
-
-def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, of whatever network they are, for PyTorch.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or would run code.
-    """
-    import torch
-
-    try:
-        _, load = open_file(Path(path))
-        return {key: torch.from_numpy(array) for key, array in load().items()}
-    except WeightsError as error:
-        raise WeightsError(f"weights file '{path}': {error}") from None
+    raise WeightsError(f"is not an SSD checkpoint: found neither {marks}, but {found}")

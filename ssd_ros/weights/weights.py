@@ -14,7 +14,7 @@ from ssd_ros.model.config import SSDConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ssd_ros.model.ssd import SSD300
+    from ssd_ros.model.ssd import SSD
 
 
 class WeightsError(ValueError):
@@ -41,14 +41,14 @@ class Weights:
     training: Mapping[str, Any] = field(default_factory=dict)
     bfloat16: frozenset[str] = frozenset()
 
-    def model(self) -> SSD300:
+    def model(self) -> SSD:
         """The PyTorch network with these weights, float32, on the CPU, in evaluation mode."""
         import torch
 
-        from ssd_ros.model.ssd import SSD300
+        from ssd_ros.model.ssd import SSD
 
         with torch.device("meta"):  # no time spent on a random start
-            model = SSD300(len(self.classes), config=self.config)
+            model = SSD(len(self.classes), config=self.config)
         tensors = {key: torch.as_tensor(value).float() for key, value in self.tensors.items()}
         model.load_state_dict(tensors, assign=True)
         return model.eval()

@@ -13,7 +13,7 @@ from ssd_ros.backends.backend import BACKENDS, BackendOptions
 from ssd_ros.backends.create import choose, create
 from ssd_ros.backends.openvino import choose_precision
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
 
 PYTORCH_BF16 = BackendOptions("pytorch", "cpu", "bf16")
@@ -22,7 +22,7 @@ PYTORCH_BF16 = BackendOptions("pytorch", "cpu", "bf16")
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     torch.manual_seed(1)
-    model = SSD300(2, width=0.0625)
+    model = SSD(2, width=0.0625)
     return Weights(model.state_dict(), ("cup", "cat"), model.config)
 
 
@@ -68,7 +68,7 @@ def test_openvino_builds_what_the_configuration_says(change, images):
         tuple(8 for _ in stage) for stage in change.pop("channels", PAPER_VOC.channels)
     )
     config = dataclasses.replace(PAPER_VOC, channels=channels, **change)
-    model = SSD300(3, config=config)
+    model = SSD(3, config=config)
     weights = Weights(model.state_dict(), ("a", "b", "c"), config)
     ours, theirs = (
         infer(weights, BackendOptions(name, "cpu", "fp32"), images) for name in BACKENDS

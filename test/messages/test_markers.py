@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Outlines before the camera: seen through the camera they lie on the detections."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,32 @@ def test_a_camera_that_is_not_calibrated_and_a_frame_of_nothing_only_delete():
     for found, info in ((FOUND, CameraInfo()), (nothing, calibration())):
         markers = outlines(Header(), found, ["cat", "cup"], (640, 480), info).markers
         assert [marker.action for marker in markers] == [Marker.DELETEALL]
+
+
+class OtherMessage(SimpleNamespace):
+    """A message of another library: a field that was not set yet is a message, too."""
+
+    DELETEALL, LINE_STRIP, TEXT_VIEW_FACING = 3, 4, 9
+
+    def __getattr__(self, name):
+        setattr(self, name, OtherMessage())
+        return getattr(self, name)
+
+
+def test_the_messages_can_be_of_other_classes():
+    other = SimpleNamespace(Marker=OtherMessage, MarkerArray=OtherMessage)
+    arguments = (Header(frame_id="lens"), FOUND, ["cat", "cup"], (640, 480), calibration())
+    expected = outlines(*arguments).markers
+    found = outlines(*arguments, other).markers
+    assert [type(marker) for marker in found] == [OtherMessage] * 5
+    for marker, marker_of_ros in zip(found, expected, strict=True):
+        assert marker.header == marker_of_ros.header
+    for marker, marker_of_ros in zip(found[1:], expected[1:], strict=True):
+        for field in ("ns", "id", "type"):
+            assert getattr(marker, field) == getattr(marker_of_ros, field)
+        assert marker.color.r == pytest.approx(marker_of_ros.color.r)
+        assert marker.lifetime.sec == marker_of_ros.lifetime.sec == 1
+    assert [(p.x, p.y) for p in found[1].points] == [(p.x, p.y) for p in expected[1].points]
 
 
 def test_the_node_publishes_outlines_of_the_same_frame(graph, weights, images):

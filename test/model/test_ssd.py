@@ -15,7 +15,7 @@ from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.layers import tensor_shapes
 from ssd_ros.model.postprocess import postprocess
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.model.vgg16 import L2Norm
 from ssd_ros.weights import reader
 
@@ -31,7 +31,7 @@ def smooth_image(seed: int) -> Tensor:
 
 @pytest.mark.parametrize("config", [PAPER_VOC, TORCHVISION], ids=["paper", "torchvision"])
 def test_every_default_box_gets_logits_and_offsets(config):
-    model = SSD300(num_classes=3, width=0.125, config=config).eval()
+    model = SSD(num_classes=3, width=0.125, config=config).eval()
     with torch.inference_mode():
         maps = model.features(torch.rand(2, 3, 300, 300))
         logits, offsets = model(torch.rand(2, 3, 300, 300))
@@ -44,7 +44,7 @@ def test_every_default_box_gets_logits_and_offsets(config):
 def test_width_scales_the_channels_and_one_is_vgg16():
     def parameters(width: float) -> int:
         with torch.device("meta"):
-            return sum(p.numel() for p in SSD300(20, width).parameters())
+            return sum(p.numel() for p in SSD(20, width).parameters())
 
     assert parameters(1.0) == 26_285_486  # torchvision's ssd300_vgg16 with 21 outputs
     assert parameters(0.25) < parameters(1.0) / 10
@@ -54,13 +54,13 @@ def test_width_scales_the_channels_and_one_is_vgg16():
 def test_the_table_of_layers_names_the_state_dict_s_tensors(width):
     config = PAPER_VOC.with_width(width)
     with torch.device("meta"):
-        state = SSD300(3, config=config).state_dict()
+        state = SSD(3, config=config).state_dict()
     assert tensor_shapes(config, 3) == {key: tuple(t.shape) for key, t in state.items()}
 
 
 def test_channels_can_be_chosen_one_by_one():
     channels = (*PAPER_VOC.with_width(0.125).channels[:-1], (24, 40))
-    model = SSD300(2, config=replace(PAPER_VOC, channels=channels)).eval()
+    model = SSD(2, config=replace(PAPER_VOC, channels=channels)).eval()
     assert model.conv11[2].weight.shape == (40, 24, 3, 3)
     with torch.inference_mode():
         assert model(torch.rand(1, 3, 300, 300))[0].shape == (1, 8732, 3)
@@ -71,7 +71,7 @@ def test_another_input_size_makes_other_maps():
     maps = [replace(m, cells=n) for m, n in zip(PAPER_VOC.feature_maps, cells, strict=False)]
     channels = PAPER_VOC.with_width(0.125).channels[:-1]
     config = replace(PAPER_VOC, feature_maps=tuple(maps), input_size=256, channels=channels)
-    model = SSD300(2, config=config).eval()
+    model = SSD(2, config=config).eval()
     with torch.inference_mode():
         images = torch.zeros(1, 256, 256, 3, dtype=torch.uint8)
         assert model(model.normalise(images))[0].shape == (1, config.box_count, 3)
@@ -85,7 +85,7 @@ def test_another_input_size_makes_other_maps():
 )
 def test_a_configuration_that_does_not_fit_the_backbone_is_refused(field, value):
     with pytest.raises(ValueError, match=r"cells|channels must be of stages"):
-        SSD300(2, config=replace(PAPER_VOC, **{field: value}))
+        SSD(2, config=replace(PAPER_VOC, **{field: value}))
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_configuration_that_does_not_fit_the_backbone_is_refused(field, value)
 )
 def test_a_network_that_cannot_be_is_refused_by_name(arguments, named):
     with pytest.raises(ValueError, match=named):
-        SSD300(**{"num_classes": 2, **arguments})
+        SSD(**{"num_classes": 2, **arguments})
 
 
 def test_gradients_reach_every_parameter():
-    model = SSD300(num_classes=2, width=0.125)
+    model = SSD(num_classes=2, width=0.125)
     logits, offsets = model(torch.rand(1, 3, 300, 300))
     (logits.square().mean() + offsets.square().mean()).backward()
     silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]

@@ -14,17 +14,24 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from made_weights import with_input_of_320_pixels
 from played_camera import PlayedCamera, stamp_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 from services import Services
 from waiting import wait_for
 
-from ssd_ros.messages.images import fill_image
+from ssd_ros.detector import Detector
+from ssd_ros.messages.images import fill_compressed_image, fill_image
+from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.ssd import SSD
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.camera_set import output_namespaces
 from ssd_ros.ros.image_subscription import matching_reliability
+from ssd_ros.ros.inference_loop import InferenceLoop
+from ssd_ros.weights.weights import Weights
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 
@@ -61,6 +68,41 @@ def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, images):
     assert stamp_of(camera.take().header) == newest
     assert camera.take() is None
     assert camera.snapshot().counts.superseded == 2
+    camera.close()
+
+
+@pytest.mark.parametrize(("min_size", "height"), [(None, 480), (300, 480), (200, 240), (60, 60)])
+def test_a_jpeg_is_decoded_as_small_as_the_network_allows(graph, min_size, height):
+    camera = Camera(graph.node, graph.name("image"), graph.namespace, True, False, None, str)
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    camera.receive(fill_compressed_image(CompressedImage(), pixels, 90))
+    image = camera.take(min_size=min_size).image
+    assert (image.pixels.shape[0], image.height) == (height, 480)
+    camera.close()
+
+
+def test_a_jpeg_is_never_decoded_smaller_than_the_network_s_own_input(graph):
+    model = SSD(2, config=with_input_of_320_pixels(PAPER_VOC.with_width(0.0625)))
+    detector = Detector(Weights(model.state_dict(), ("cup", "cat"), model.config), "cpu")
+    taken = []
+
+    class Recording(Camera):
+        def take(self, *limits):
+            frame = super().take(*limits)
+            taken.append(frame.image.pixels.shape[0] if frame else None)
+            return frame
+
+    received = threading.Event()
+    camera = Recording(
+        graph.node, graph.name("image"), graph.namespace, True, False, None, received.set
+    )
+    loop = InferenceLoop(graph.node, [camera], detector, 0.0, received)
+    loop.start()
+    pixels = np.zeros((600, 800, 3), np.uint8)
+    camera.receive(fill_compressed_image(CompressedImage(), pixels, 90))
+    wait_for(lambda: taken, "the frame to be taken")
+    assert loop.stop(60)
+    assert taken[0] == 600  # half of it would do for 300 pixels, but not for 320
     camera.close()
 
 

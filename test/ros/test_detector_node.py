@@ -26,7 +26,7 @@ from waiting import wait_for
 
 from ssd_ros import detect
 from ssd_ros.drawing import annotate
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.ros import camera as camera_module
 from ssd_ros.ros import detector_node, model_loading
 from ssd_ros.ros.camera import LATCHED
@@ -383,7 +383,7 @@ def test_weights_that_were_replaced_are_freed(running, images, weights, other_we
 
     def models():
         gc.collect()
-        return sum(type(one) is SSD300 for one in gc.get_objects())
+        return sum(type(one) is SSD for one in gc.get_objects())
 
     camera.detect(images[0])
     before = models()

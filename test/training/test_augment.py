@@ -32,7 +32,7 @@ def trainval(root):
 
 
 def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(trainval):
-    dataset = DetectionDataset(trainval, Augment("none", FILL), seed=0)
+    dataset = DetectionDataset(trainval, Augment("none", FILL, 300), seed=0)
     for number in range(4):
         pixels, _, _, name = dataset[number]
         expected = network_input([Image(image_files.read(Path(name)))])[0]
@@ -42,7 +42,7 @@ def test_without_augmentation_the_network_sees_what_it_will_see_on_the_robot(tra
 @pytest.mark.parametrize("kind", ["none", "light", "ssd"])
 def test_boxes_follow_their_objects(trainval, kind):
     """The middle of each box has the colour of its class, whatever was done to the image."""
-    dataset = DetectionDataset(trainval, Augment(kind, FILL), seed=1)
+    dataset = DetectionDataset(trainval, Augment(kind, FILL, 300), seed=1)
     checked = 0
     for number in range(30):
         pixels, boxes, labels, _ = dataset[number]
@@ -61,11 +61,11 @@ def test_boxes_follow_their_objects(trainval, kind):
 
 
 def test_the_paper_s_augmentation_varies_the_size_of_objects(trainval):
-    dataset = DetectionDataset(trainval, Augment("ssd", FILL), seed=1)
+    dataset = DetectionDataset(trainval, Augment("ssd", FILL, 300), seed=1)
     areas = torch.cat(
         [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(dataset.__getitem__, range(30))]
     )
-    plain = DetectionDataset(trainval, Augment("none", FILL), seed=1)
+    plain = DetectionDataset(trainval, Augment("none", FILL, 300), seed=1)
     fixed = torch.cat(
         [(b[:, 2:] - b[:, :2]).prod(1) for _, b, _, _ in map(plain.__getitem__, range(30))]
     )
@@ -78,7 +78,7 @@ def test_an_image_without_objects_passes_through_every_augmentation():
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     for seed in range(20):
         torch.manual_seed(seed)
-        pixels, boxes, labels = Augment("ssd", FILL)(image, *nothing)
+        pixels, boxes, labels = Augment("ssd", FILL, 300)(image, *nothing)
         assert pixels.shape == (300, 300, 3)
         assert boxes.shape == (0, 4)
         assert labels.shape == (0,)
@@ -99,7 +99,7 @@ def test_degenerate_boxes_are_ignored_and_counted(root, tmp_path):
     trainval, _ = samples.load(voc.find_images(bad, "trainval"))
     assert len(trainval[0].labels) == 3
     assert samples.degenerate_boxes(trainval) == {str(path): 1}
-    _, boxes, labels, _ = DetectionDataset(trainval, Augment("none", FILL), 0)[0]
+    _, boxes, labels, _ = DetectionDataset(trainval, Augment("none", FILL, 300), 0)[0]
     assert len(boxes) == len(labels) == 2
 
 
@@ -124,12 +124,12 @@ def flat(batch):
 
 
 def run(trainval, first, last, batch, **options):
-    dataset = DetectionDataset(trainval, Augment("ssd", FILL), seed=3)
+    dataset = DetectionDataset(trainval, Augment("ssd", FILL, 300), seed=3)
     return list(batches.loader(dataset, first, last, batch, **options))
 
 
 def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(trainval):
-    dataset = DetectionDataset(trainval, Augment("none", FILL), seed=0)
+    dataset = DetectionDataset(trainval, Augment("none", FILL, 300), seed=0)
     epochs = [[dataset[e * 4 + i][3] for i in range(4)] for e in range(6)]
     assert all(len(set(epoch)) == 4 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
@@ -151,7 +151,7 @@ def test_a_sample_is_the_same_for_any_workers_processes_and_restarts(trainval):
 
 
 def test_drawing_does_not_touch_the_global_generator(trainval):
-    dataset = DetectionDataset(trainval, Augment("ssd", FILL), seed=3)
+    dataset = DetectionDataset(trainval, Augment("ssd", FILL, 300), seed=3)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     dataset[0]

@@ -10,7 +10,7 @@ from made_dataset import make_set
 
 from ssd_ros.detections import Detections
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 from training import evaluate
@@ -104,7 +104,7 @@ def test_the_report_counts_each_image_and_sorts_by_f1():
 
 def test_the_command_writes_its_metrics(root, tmp_path, capsys):
     torch.manual_seed(0)
-    state = dict(SSD300(2, 0.0625).state_dict())
+    state = dict(SSD(2, 0.0625).state_dict())
     file = tmp_path / "weights.safetensors"
     write(file, Weights(state, ("disc", "square"), PAPER_VOC.with_width(0.0625)))
     target = tmp_path / "metrics.json"
@@ -119,7 +119,7 @@ def test_the_command_writes_its_metrics(root, tmp_path, capsys):
 
 
 def test_weights_of_other_classes_are_refused(root, tmp_path, capsys):
-    state = dict(SSD300(1, 0.0625).state_dict())
+    state = dict(SSD(1, 0.0625).state_dict())
     file = tmp_path / "weights.safetensors"
     write(file, Weights(state, ("disc",), PAPER_VOC.with_width(0.0625)))
     assert evaluate.main([str(file), "--data", str(root), "--device", "cpu"]) == 1

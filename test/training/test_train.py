@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,14 @@ import numpy as np
 import pytest
 import torch
 from made_dataset import make_set
+from made_weights import with_input_of_320_pixels
 from safetensors.torch import load_file
 
 from ssd_ros.model.config import PAPER_VOC
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import reader
+from ssd_ros.weights.native import write
+from ssd_ros.weights.weights import Weights
 from training import evaluate, report, train
 from training.trainer import batch_norm, optimizer, options, pretrained, run_files
 from training.trainer.ema import create_ema, restore_ema
@@ -344,8 +348,18 @@ def test_frozen_layers_stay_and_others_move(root, undisturbed, tmp_path):
     assert moved >= {"conv3.1.weight", "conv7.0.weight", "scores.0.weight", "offsets.1.weight"}
 
 
+def test_the_input_size_is_that_of_the_pretrained_network(root, tmp_path):
+    model = SSD(2, config=with_input_of_320_pixels(PAPER_VOC.with_width(0.0625)))
+    write(
+        tmp_path / "320.safetensors", Weights(model.state_dict(), ("disc", "square"), model.config)
+    )
+    given = ["--init", str(tmp_path / "320.safetensors"), "--val-sets", "test", "--iterations", "1"]
+    assert run(root, tmp_path / "run", *given) == 0
+    assert reader.read(tmp_path / "run" / "last.safetensors").config == model.config
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path, capsys):
-    broken = SSD300(2, 0.0625)
+    broken = SSD(2, 0.0625)
     with torch.no_grad():
         broken.conv3[0].weight.fill_(float("inf"))
     source = pretrained.Pretrained(dict(broken.state_dict()), PAPER_VOC, None)
@@ -355,6 +369,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path,
     message = capsys.readouterr().err
     assert "iteration 0: the loss is not finite" in message
     assert message.count(str(Path("JPEGImages"))) == 4
+
+
+def test_weights_that_the_detector_could_not_read_are_not_written(
+    root, undisturbed, tmp_path, capsys
+):
+    weights, out = reader.read(undisturbed / "last.safetensors"), tmp_path / "run"
+    weights.tensors["conv1.1.bias"][0] = 1e5  # more than float16 holds
+    write(tmp_path / "large.safetensors", weights)
+    out.mkdir()
+    for name in (run_files.LAST, run_files.BEST):
+        shutil.copy(undisturbed / name, out)
+    start = ["--init", str(tmp_path / "large.safetensors"), "--init-layers", "conv1"]
+    start += ["--freeze", "conv1", "--iterations", "1"]
+    assert run(root, out, *start, "--store", "fp16") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: weights file '{out / run_files.LAST}' not written: ")
+    assert "tensor 'conv1.1.bias' holds NaN or infinite values" in error
+    for name in (run_files.LAST, run_files.BEST):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert not list(out.glob(".*"))  # no temporary file
+    assert run(root, out, *start) == 0  # float32 holds it
+    assert reader.read(out / run_files.LAST).tensors["conv1.1.bias"][0] == 1e5
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
@@ -369,13 +405,14 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, capsys, workers):
 
 def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
     init = ["--init", str(undisturbed / "last.safetensors")]
+    all_layers = ",".join(name for name, _ in SSD(2, 0.0625).named_children())
     for arguments, message in [
         (["--freeze", "conv1"], "--freeze conv1 needs --init: random layers must be trained"),
         ([*init, "--freeze", "conv12"], "unknown layer 'conv12'; layers: conv1, conv2"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--accumulate", "3"], "--accumulate 3 must divide --batch 4"),
         (["--classes", "disc"], "has the class 'square'"),
-        ([*init, "--freeze", ",".join(pretrained.LAYERS)], "--freeze leaves nothing to train"),
+        ([*init, "--freeze", all_layers], "--freeze leaves nothing to train"),
     ]:
         assert run(root, tmp_path / "run", *arguments) == 1
         assert message in capsys.readouterr().err
@@ -386,7 +423,7 @@ def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
 
 def test_folded_batch_normalisation_computes_the_same():
     torch.manual_seed(0)
-    model = SSD300(2, 0.125)
+    model = SSD(2, 0.125)
     keys = set(model.state_dict())
     batch_norm.add(model)
     for module in model.modules():
@@ -395,7 +432,7 @@ def test_folded_batch_normalisation_computes_the_same():
             module.running_var.uniform_(0.3, 3)
             torch.nn.init.uniform_(module.weight, 0.3, 2)
             torch.nn.init.normal_(module.bias)
-    plain = SSD300(2, 0.125)
+    plain = SSD(2, 0.125)
     folded = batch_norm.fold(model.state_dict())
     assert set(folded) == keys
     plain.load_state_dict(folded)
@@ -417,17 +454,33 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     source = pretrained.read(str(tmp_path / "vgg.safetensors"))
     assert source.config.mean == pretrained.IMAGENET_MEAN
     assert source.config.feature_maps == PAPER_VOC.feature_maps
-    model = SSD300(3)
+    model = SSD(3)
     assert pretrained.apply(model, source, ["a", "b", "c"]) == 26
     assert torch.equal(model.conv5[4].weight, features["features.28.weight"])
     assert torch.equal(model.conv1[0].bias, features["features.0.bias"])
     with pytest.raises(ValueError, match=r"is --width 0\.5 the width of that file"):
-        pretrained.apply(SSD300(3, 0.5), source, ["a", "b", "c"])
+        pretrained.apply(SSD(3, 0.5), source, ["a", "b", "c"])
+    del features["features.28.bias"]
+    save_file(features, tmp_path / "vgg.safetensors")
+    with pytest.raises(ValueError, match=r"vgg\.safetensors.*no tensor 'features\.28\.bias'"):
+        pretrained.read(str(tmp_path / "vgg.safetensors"))
+
+
+def test_init_refuses_other_files_by_their_names(root, tmp_path, capsys):
+    (tmp_path / "text.pth").write_text("not found")
+    for name, reason in {
+        "text.pth": "is neither a .safetensors",
+        "none.pth": "No such file",
+    }.items():
+        assert run(root, tmp_path / "run", "--init", str(tmp_path / name)) == 1
+        error = capsys.readouterr().err
+        assert f"error: weights file '{tmp_path / name}': " in error
+        assert reason in error
 
 
 def test_only_chosen_layers_are_taken_over():
     torch.manual_seed(0)
-    other, model = SSD300(2, 0.125), SSD300(3, 0.125)
+    other, model = SSD(2, 0.125), SSD(3, 0.125)
     source = pretrained.Pretrained(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
     before = model.conv3[0].weight.clone()
     pretrained.apply(model, source, ["a", "b", "c"], ["conv1", "conv2"])

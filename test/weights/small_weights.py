@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cup", "kátya", "rocket engine")
@@ -14,7 +14,7 @@ VERSION_1 = Path(__file__).parents[1] / "data" / "native_v1.safetensors"
 
 def small_weights(**changes) -> Weights:
     torch.manual_seed(0)
-    model = SSD300(len(CLASSES), width=0.125)
+    model = SSD(len(CLASSES), width=0.125)
     values = {
         "tensors": model.state_dict(),
         "classes": CLASSES,

@@ -61,7 +61,7 @@ def test_a_mismatch_lists_missing_extra_and_misshapen_tensors(foreign):
     assert mismatch.misshapen == (("backbone.features.0.weight", (64, 1, 3, 3), (64, 3, 3, 3)),)
     assert str(mismatch) == (
         "lacks tensor 'backbone.scale_weight'; "
-        "holds tensor 'surprise', which SSD300 does not have; "
+        "holds tensor 'surprise', which the network does not have; "
         "tensor 'backbone.features.0.weight' has shape (64, 1, 3, 3), expected (64, 3, 3, 3) for "
         "3 classes"
     )

@@ -3,8 +3,8 @@
 
 Section 2.2 and 3.6 of arXiv 1512.02325: expansion, a crop that overlaps the objects, flip and
 photometric distortion, from torchvision.transforms.v2. Three differences:
-  - the colours are changed after the warp to 300×300, so that the cost does not grow with the
-    image;
+  - the colours are changed after the warp to the network's input size, so that the cost does not
+    grow with the image;
   - the channels are not permuted (nor does the paper's own code);
   - the final warp is the one of `ssd_ros.detector.network_input` (OpenCV, bilinear, without
     antialiasing): a network trained on smoother images would see different ones on the robot.
@@ -21,16 +21,22 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from ssd_ros.model.config import INPUT_SIZE
-
 CHOICES = ("none", "light", "ssd")
 
 
 class Warp(v2.Transform):
-    """Resizes images and boxes to 300×300 as the detector does on the robot."""
+    """Resizes images and boxes to a square as the detector does on the robot.
+
+    Args:
+        side: of the square in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        size = (INPUT_SIZE, INPUT_SIZE)
+        size = (self.side, self.side)
         if isinstance(inpt, tv_tensors.Image):
             pixels = np.ascontiguousarray(inpt.permute(1, 2, 0).numpy())
             warped = torch.from_numpy(cv2.resize(pixels, size)).permute(2, 0, 1)
@@ -62,7 +68,7 @@ class Augment:
     The order of steps; those of `ssd` only are marked *, those of `light` and `ssd` +:
       1. * expansion: the image on a canvas of up to four times its sides;
       2. * a crop that overlaps the objects by a random minimum;
-      3. the warp to 300×300;
+      3. the warp to the input size;
       4. + photometric distortion;
       5. + horizontal flip;
       6. boxes are clamped to the image, and those thinner than a pixel dropped.
@@ -70,14 +76,16 @@ class Augment:
     Args:
         kind: `none`, `light` (flip and colours) or `ssd` (the paper's).
         fill: RGB, 0 to 255, around an expanded image: the mean that the network subtracts.
+        input_size: of the network: side of the square input in pixels.
 
     Raises:
         ValueError: unknown kind.
     """
 
-    def __init__(self, kind: str, fill: tuple[float, ...]) -> None:
+    def __init__(self, kind: str, fill: tuple[float, ...], input_size: int) -> None:
         if kind not in CHOICES:
             raise ValueError(f"augment must be {', '.join(CHOICES)}, got '{kind}'")
+        self._input_size = input_size
         fill_rgb = {tv_tensors.Image: [round(value) for value in fill], "others": 0}
         geometry: list[v2.Transform] = [
             v2.RandomZoomOut(fill=fill_rgb),
@@ -86,7 +94,7 @@ class Augment:
         colours: list[v2.Transform] = [_PhotometricDistort(), v2.RandomHorizontalFlip()]
         self._steps = v2.Compose(
             (geometry if kind == "ssd" else [])
-            + [Warp()]
+            + [Warp(input_size)]
             + (colours if kind != "none" else [])
             + [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(labels_getter=_labels)]
         )
@@ -102,7 +110,8 @@ class Augment:
             labels: int64 (N,).
 
         Returns:
-            uint8 RGB (300, 300, 3), float32 (M, 4) corners as fractions, int64 (M,); M <= N.
+            uint8 RGB (S, S, 3) with S = input_size, float32 (M, 4) corners as fractions, int64
+            (M,); M <= N.
         """
         tensor = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
         corners = tv_tensors.BoundingBoxes(
@@ -110,4 +119,4 @@ class Augment:
         )
         tensor, corners, kept = self._steps(tensor, corners, torch.from_numpy(labels))
         pixels = tensor.as_subclass(Tensor).permute(1, 2, 0).contiguous()
-        return pixels, corners.as_subclass(Tensor) / INPUT_SIZE, kept
+        return pixels, corners.as_subclass(Tensor) / self._input_size, kept

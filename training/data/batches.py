@@ -20,7 +20,7 @@ class Batch:
     """Samples as the network takes them.
 
     Attributes:
-        images: uint8 RGB (B, 300, 300, 3).
+        images: uint8 RGB (B, S, S, 3), S the network's input size.
         boxes: float32 (B, M, 4) corners as fractions; padded with zeros.
         labels: int64 (B, M), 0-based class; padded with -1.
         names: files of the images.

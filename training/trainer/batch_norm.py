@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch normalisation for training from scratch, folded away when weights are written.
 
-SSD300 has none: the paper starts from a pretrained VGG16. A network trained from scratch learns
+SSD has none: the paper starts from a pretrained VGG16. A network trained from scratch learns
 many times faster with it. On the robot it would cost time and need another network. In evaluation
 it is only a scale and a shift of each channel, and both fit into the convolution before it.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 
 _HEADS = ("scores", "offsets")
 
@@ -38,7 +38,7 @@ class NormalisedConv(nn.Conv2d):
         return self.norm(super().forward(input))
 
 
-def add(model: SSD300) -> None:
+def add(model: SSD) -> None:
     """Adds batch normalisation after each convolution except those of the heads."""
     for stage_name, stage in model.named_children():
         if stage_name in _HEADS:
@@ -49,7 +49,7 @@ def add(model: SSD300) -> None:
 
 
 def fold(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """SSD300's own state dict from one with batch normalisation; any other one unchanged.
+    """SSD's own state dict from one with batch normalisation; any other one unchanged.
 
     In double precision, as it happens once.
     """

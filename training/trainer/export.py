@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
 from training.trainer import batch_norm
 from training.trainer.options import Options
@@ -27,13 +27,13 @@ def to_weights(
     """The averaged network as weights on the CPU, with batch normalisation folded.
 
     Args:
-        ema: average of an SSD300, see `create_ema`.
+        ema: average of an SSD, see `create_ema`.
         classes: class names.
         provenance: where the weights come from; it becomes `Weights.training`.
         dtype: of the tensors.
     """
     model = ema.module
-    assert isinstance(model, SSD300)
+    assert isinstance(model, SSD)
     tensors = {
         key: tensor.detach().to("cpu", dtype)
         for key, tensor in batch_norm.fold(model.state_dict()).items()

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from ssd_ros.backends.pytorch import PRECISIONS
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from training.trainer.options import Options
 
 
-def create_optimizer(model: SSD300, run: Options) -> torch.optim.Optimizer:
+def create_optimizer(model: SSD, run: Options) -> torch.optim.Optimizer:
     """SGD or AdamW; no decay on vectors, and `base_lr` for the backbone (conv1 to conv5).
 
     Each parameter group has the key `factor`, the multiplier of its learning rate.

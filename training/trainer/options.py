@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line; options that are not given are absent from the result."""
     result = argparse.ArgumentParser(
         prog="python -m training.train",
-        description="Trains SSD300 on a VOC-format dataset; also under torchrun.",
+        description="Trains SSD on a VOC-format dataset; also under torchrun.",
         argument_default=argparse.SUPPRESS,
     )
     result.add_argument(

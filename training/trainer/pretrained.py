@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import reader
+from ssd_ros.weights.containers import open_file
+from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import WeightsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -33,7 +35,7 @@ class Pretrained:
     """Tensors to initialise a network with.
 
     Attributes:
-        tensors: keys of SSD300's state dict, not necessarily all of them.
+        tensors: keys of the network's state dict, not necessarily all of them.
         config: default boxes and input normalisation of their training.
         classes: of the heads, None if the file has no heads.
     """
@@ -58,47 +60,44 @@ def read(source: str) -> Pretrained:
 
         state_dict = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         return _from_vgg16(dict(state_dict))
-    path = Path(source)
-    state_dict = reader.load_tensors(path)
-    if "features.0.weight" in state_dict:
-        try:
-            return _from_vgg16(state_dict)
-        except KeyError as error:
-            raise WeightsError(
-                f"weights file '{path}': has VGG16 features, but no tensor {error}"
-            ) from None
-    weights = reader.read(path)
+    path = resolve(source)
+    try:
+        header, load = open_file(path)
+        if "features.0.weight" in header.shapes:
+            return _from_vgg16({key: torch.from_numpy(array) for key, array in load().items()})
+        weights = reader.parse(header, load)
+    except ValueError as error:
+        raise WeightsError(f"weights file '{path}': {error}") from None
     return Pretrained(weights.model().state_dict(), weights.config, weights.classes)
 
 
 def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
-    tensors = {
-        f"{layer}.{part}": state_dict[f"features.{number}.{part}"].float()
-        for layer, number in _VGG16_LAYERS.items()
-        for part in ("weight", "bias")
-    }
+    try:
+        tensors = {
+            f"{layer}.{part}": state_dict[f"features.{number}.{part}"].float()
+            for layer, number in _VGG16_LAYERS.items()
+            for part in ("weight", "bias")
+        }
+    except KeyError as error:
+        raise WeightsError(f"has VGG16 features, but no tensor {error}") from None
     return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
-def layers(names: str) -> tuple[str, ...]:
-    """Names of SSD300's layers from a comma-separated list.
+def layers(model: SSD, names: str) -> tuple[str, ...]:
+    """Names of a network's layers from a comma-separated list.
 
     Raises:
         ValueError: unknown layer.
     """
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    unknown = [name for name in chosen if name not in LAYERS]
+    known = [name for name, _ in model.named_children()]
+    unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(LAYERS)}")
+        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(known)}")
     return chosen
 
 
-LAYERS = (*(f"conv{i}" for i in range(1, 12)), "norm4", "scores", "offsets")
-
-
-def apply(
-    model: SSD300, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()
-) -> int:
+def apply(model: SSD, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()) -> int:
     """Copies tensors into a network; the class heads only where the classes are the same.
 
     Args:
@@ -132,7 +131,7 @@ def apply(
     return copied
 
 
-def zero_init_heads(model: SSD300) -> None:
+def zero_init_heads(model: SSD) -> None:
     """Sets the heads' kernels to zero: equal class probabilities and zero offsets everywhere.
 
     Random heads do not fit the scale of the features below them. On VGG16 their logits differ so
@@ -143,7 +142,7 @@ def zero_init_heads(model: SSD300) -> None:
         nn.init.zeros_(head.weight)
 
 
-def freeze(model: SSD300, frozen: Sequence[str]) -> list[nn.Module]:
+def freeze(model: SSD, frozen: Sequence[str]) -> list[nn.Module]:
     """Excludes layers from training.
 
     Returns:

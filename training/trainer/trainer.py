@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detector
-from ssd_ros.model.ssd import SSD300
+from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import write
 from training.data import batches
 from training.data.samples import TrainingData
@@ -55,7 +55,7 @@ class Trainer:
         run: Options,
         processes: Processes,
         data: TrainingData,
-        model: SSD300,
+        model: SSD,
         frozen: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer,
         ema: AveragedModel,
