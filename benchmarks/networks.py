@@ -18,15 +18,15 @@ import torch
 from camera import image_of
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
-from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssd import SSD as TorchvisionSSD
 
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import network_input
 from ssd_ros.image import Image
 from ssd_ros.model import class_names
 from ssd_ros.model.config import TORCHVISION
-from ssd_ros.model.ssd import SSD300
-from ssd_ros.weights import reader
+from ssd_ros.model.ssd import SSD
+from ssd_ros.weights import native, reader
 from ssd_ros.weights.weights import Weights
 
 CANDIDATES, SURE = 400, 40
@@ -34,7 +34,7 @@ SIZE = (640, 480)  # of the benchmarks' image
 CLASSES = {91: class_names.COCO, 21: class_names.VOC}  # by outputs, background included
 
 
-def torchvision_network(outputs: int, thresholds: Thresholds) -> SSD:
+def torchvision_network(outputs: int, thresholds: Thresholds) -> TorchvisionSSD:
     """torchvision's ssd300_vgg16 with so many outputs a box, 91 or 21."""
     torch.manual_seed(0)
     network = ssd300_vgg16(
@@ -54,7 +54,7 @@ def torchvision_network(outputs: int, thresholds: Thresholds) -> SSD:
     return network
 
 
-def converted(network: SSD) -> Weights:
+def converted(network: TorchvisionSSD) -> Weights:
     """The same weights for ssd_ros, by way of a file as a user has it."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(network.state_dict(), Path(folder, "theirs.pth"))
@@ -65,12 +65,19 @@ def weights_of_width(width: float, outputs: int = 21) -> Weights:
     """torchvision's network with other channels."""
     torch.manual_seed(0)
     classes = CLASSES[outputs]
-    model = SSD300(len(classes), width, TORCHVISION).eval()
+    model = SSD(len(classes), width, TORCHVISION).eval()
     with torch.inference_mode():
         images = torch.from_numpy(network_input([Image(image_of(SIZE))]))
         maps = model.features(model.normalise(images))
     spread_scores(list(model.scores), maps, outputs)  # type: ignore[arg-type]
     return Weights(model.state_dict(), tuple(classes), model.config)
+
+
+def write_weights(folder: Path, width: float) -> Path:
+    """A weights file with 20 classes, as a node reads it."""
+    path = folder / f"width-{width:g}.safetensors"
+    native.write(path, weights_of_width(width))
+    return path
 
 
 @torch.no_grad()
