@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import torch
-from camera import image_of
+from images import SIZE, image_of
 from measuring import Table, add_arguments, alternate, cores, milliseconds, report
-from networks import CANDIDATES, SIZE, SURE, converted, torchvision_network, weights_of_width
+from networks import CANDIDATES, SURE, converted, torchvision_network, weights_of_width
 
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.openvino import choose_precision

@@ -68,7 +68,7 @@ def alternate(
 
 def milliseconds(seconds: Iterable[float]) -> float:
     """The median."""
-    return round(1e3 * statistics.median(seconds), 2)
+    return round(1e3 * statistics.median(seconds), 3)
 
 
 def cores() -> int:

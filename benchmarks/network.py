@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network alone against OpenVINO's own benchmark_app: same graph, precision and threads.
 
-    python benchmarks/network.py [--seconds 6] [--repeats 3] [--threads 2] [--json OUT]
+    python benchmarks/network.py [--seconds 4] [--repeats 3] [--threads 2] [--json OUT]
 
 Both run for some seconds without a pause, and take turns. benchmark_app reads the graph from a file
 and runs it for latency, one request at a time.
@@ -47,10 +47,10 @@ def main() -> int:
     )
     add = parser.add_argument
     add_arguments(parser)
-    add("--seconds", type=int, default=6, help="of each turn, default: %(default)s")
+    add("--seconds", type=int, default=4, help="of each turn, default: %(default)s")
     add("--repeats", type=int, default=3, help="turns of each, default: %(default)s")
     add("--threads", type=int, default=cores(), help="default: %(default)s")
-    add("--widths", type=float, nargs="+", default=[1.0, 0.5, 0.25], help="default: %(default)s")
+    add("--widths", type=float, nargs="+", default=[1.0, 0.25], help="default: %(default)s")
     options = parser.parse_args()
     if options.quick:
         options.seconds, options.repeats, options.widths = 1, 1, [0.25]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from camera import image_of
+from images import SIZE, image_of
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.ssd import SSD as TorchvisionSSD
@@ -30,7 +30,6 @@ from ssd_ros.weights import native, reader
 from ssd_ros.weights.weights import Weights
 
 CANDIDATES, SURE = 400, 40
-SIZE = (640, 480)  # of the benchmarks' image
 CLASSES = {91: class_names.COCO, 21: class_names.VOC}  # by outputs, background included
 
 

@@ -24,9 +24,10 @@ from typing import Any
 
 import psutil
 import rclpy
-from camera import RELIABILITIES, TRANSPORTS, image_of, parse_size
+from camera import RELIABILITIES, TRANSPORTS, parse_size
+from images import SIZE, image_of
 from measuring import Table, add_arguments, cores, report
-from networks import SIZE, write_weights
+from networks import write_weights
 from running_node import Camera, running, start_ros
 from tqdm import tqdm
 

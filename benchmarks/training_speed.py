@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from camera import image_of
+from images import image_of
 from measuring import ROOT, Table, add_arguments, cores, milliseconds, report
 from tqdm import tqdm
 

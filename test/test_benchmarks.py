@@ -7,7 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.backends.create import create
+from ssd_ros.detector import network_input
+from ssd_ros.image import Image
 
 ROOT = Path(__file__).parents[1]
 RESULT = {
@@ -106,6 +112,20 @@ def test_a_file_that_is_no_result_is_named(tmp_path):
     output = render(tmp_path, status=1)
     assert "b.json' is not the result of a benchmark" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("outputs", [21, 91])
+def test_scores_of_made_networks_are_spread_as_they_say(outputs, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import networks
+
+    weights = networks.weights_of_width(0.25, outputs)
+    images = network_input([Image(networks.image_of(networks.SIZE))])
+    logits, _ = create(weights, BackendOptions(device="cpu")).infer(images)
+    exponentials = np.exp(logits[0] - logits[0].max(axis=1, keepdims=True))
+    scores = (exponentials / exponentials.sum(axis=1, keepdims=True))[:, 1:]
+    assert (scores > 0.01).sum() == pytest.approx(networks.CANDIDATES, rel=0.25)
+    assert (scores > 0.5).sum() == pytest.approx(networks.SURE, rel=0.25)
 
 
 @pytest.mark.slow
