@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection import ssd300_vgg16
+from torchvision.models.detection.ssd import SSD
 
 from ssd_ros.detections import Thresholds
 from ssd_ros.model import postprocess
@@ -85,16 +86,20 @@ def test_equal_scores_keep_the_order_of_the_default_boxes(seed, top_k, most):
     assert_same_rows(rows, by_pytorch((logits, offsets), SMALL, thresholds))
 
 
+@pytest.fixture(scope="module")
+def theirs() -> SSD:
+    # Only its post-processing runs, which takes the number of classes from the outputs.
+    return ssd300_vgg16(weights=None, weights_backbone=None, num_classes=2, nms_thresh=0.45)
+
+
 @pytest.mark.parametrize("score", [0.01, 0.5])
 @pytest.mark.parametrize(("spread", "background"), [(1.0, 5.0), (3.0, 0.0)])
-def test_detections_are_those_of_torchvision(score, spread, background):
+def test_detections_are_those_of_torchvision(theirs, score, spread, background):
     logits, offsets = made_outputs(5, 2, 90, spread, background, TORCHVISION)
     if background:  # as a trained detector's: some boxes in some places are of objects
         objects = np.random.default_rng(6).choice(TORCHVISION.box_count, 150)
         logits[:, objects, objects % 90 + 1] += 11
-    theirs = ssd300_vgg16(
-        weights=None, weights_backbone=None, num_classes=91, score_thresh=score, nms_thresh=0.45
-    )
+    theirs.score_thresh = score
     boxes = torch.from_numpy(default_boxes(TORCHVISION)) * 300
     anchors = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), dim=1)
     heads = {
