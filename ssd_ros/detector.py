@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
 from ssd_ros.detections import Detections, Thresholds
 from ssd_ros.image import Image
-from ssd_ros.model.config import INPUT_SIZE
+from ssd_ros.model import postprocess_numpy
+from ssd_ros.model.config import INPUT_SIZE, SSDConfig
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
@@ -68,10 +69,7 @@ class Detector:
             )
         self.thresholds = thresholds
         mask = np.array([name in class_filter for name in self.classes]) if class_filter else None
-        # Imported here, so that the node and the commands start without PyTorch.
-        from ssd_ros.model.postprocess import Postprocessor
-
-        self._postprocess = Postprocessor(self._config, thresholds, mask, self.device)
+        self._postprocess = _postprocessor(self._config, thresholds, mask, self.device)
 
     @property
     def input_size(self) -> int:
@@ -110,6 +108,17 @@ def network_input(images: Sequence[Image], input_size: int = INPUT_SIZE) -> np.n
     for image, target in zip(images, batch, strict=True):
         image.resized(input_size, input_size, "rgb", out=target)
     return batch
+
+
+def _postprocessor(
+    config: SSDConfig, thresholds: Thresholds, class_mask: np.ndarray | None, device: str
+) -> Callable[..., np.ndarray]:
+    """Post-processing where the backend's outputs are; PyTorch is imported for CUDA alone."""
+    if not device.startswith("cuda"):
+        return postprocess_numpy.Postprocessor(config, thresholds, class_mask)
+    from ssd_ros.model import postprocess
+
+    return postprocess.Postprocessor(config, thresholds, class_mask, device)
 
 
 def _in_pixels(rows: np.ndarray, image: Image) -> Detections:

@@ -54,10 +54,27 @@ def test_native_weights_are_read_without_pytorch():
         assert fact in printed
 
 
+def test_openvino_detects_without_pytorch():
+    run_without_torch(
+        "import numpy as np\n"
+        "from ssd_ros.backends.backend import BackendOptions\n"
+        "from ssd_ros.detections import Thresholds\n"
+        "from ssd_ros.detector import Detector\n"
+        "from ssd_ros.image import Image\n"
+        "image = Image(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8))\n"
+        "detector = Detector('demo', BackendOptions('openvino'), Thresholds(0.0))\n"
+        "assert len(detector([image])[0]) > 0\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("from ssd_ros.detector import Detector; Detector('demo')", "needs the module 'torch'"),
+        (
+            "from ssd_ros.backends.backend import BackendOptions as Options; "
+            "from ssd_ros.detector import Detector; Detector('demo', Options('pytorch'))",
+            "needs the module 'torch'",
+        ),
         (
             "from ssd_ros.weights.reader import read; read({file!r})",
             "PyTorch state dict, which only PyTorch reads",

@@ -7,16 +7,13 @@ corners x1 y1 x2 y2 on the same scale.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-VARIANCES = (0.1, 0.2)  # the paper's, of centre and size
-# No default box needs to grow by more than this; beyond it exp() would only overflow.
-MAX_LOG_GROWTH = math.log(1000 / 16)
+from ssd_ros.model.config import MAX_LOG_GROWTH, VARIANCES
 
 
 def encode(boxes: Tensor, defaults: Tensor, variances: Sequence[float] = VARIANCES) -> Tensor:

@@ -12,6 +12,9 @@ Clip = Literal["none", "size", "centre_and_size"]
 Backbone = Literal["vgg16"]
 
 INPUT_SIZE = 300  # of the configurations below; the side of the square input in pixels
+VARIANCES = (0.1, 0.2)  # the paper's, of a box's centre and size
+# No default box needs to grow by more than this; beyond it exp() would only overflow.
+MAX_LOG_GROWTH = math.log(1000 / 16)
 _MAX_INPUT_SIZE = 2048  # a file with nonsense must not make the robot run out of memory
 _MAX_CHANNELS = 8192
 
@@ -67,7 +70,7 @@ class SSDConfig:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: tuple[tuple[int, ...], ...]
-    variances: tuple[float, ...] = (0.1, 0.2)
+    variances: tuple[float, ...] = VARIANCES
     backbone: Backbone = "vgg16"
     input_size: int = INPUT_SIZE
 

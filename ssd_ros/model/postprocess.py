@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the network's outputs to detections: the whole batch at once, on the device.
+"""From the network's outputs to detections: the whole batch at once, on a CUDA device.
+
+On the CPU `postprocess_numpy` does the same, faster and without PyTorch.
 
 The order of steps is fixed (arXiv 1512.02325, section 3.1 and the end of section 4): softmax;
 scores above the threshold; the best `top_k` of each image and class; decoding of those alone,
@@ -17,8 +19,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ssd_ros.detections import Thresholds
-from ssd_ros.model.box_coding import VARIANCES, decode
-from ssd_ros.model.config import SSDConfig
+from ssd_ros.model.box_coding import decode
+from ssd_ros.model.config import VARIANCES, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
 
 
@@ -44,9 +46,8 @@ class Postprocessor:
         self._mask = None if class_mask is None else torch.from_numpy(class_mask).to(device)
 
     @torch.inference_mode()
-    def __call__(self, logits: Tensor | np.ndarray, offsets: Tensor | np.ndarray) -> np.ndarray:
+    def __call__(self, logits: Tensor, offsets: Tensor) -> np.ndarray:
         """The rows of `postprocess` as a NumPy array: one copy to the host for the batch."""
-        logits, offsets = torch.as_tensor(logits), torch.as_tensor(offsets)
         rows = postprocess(
             logits, offsets, self._defaults, self._thresholds, self._mask, self._variances
         )

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from ssd_ros.model.box_coding import VARIANCES, encode
+from ssd_ros.model.box_coding import encode
+from ssd_ros.model.config import VARIANCES
 from training.data.boxes import iou
 
 MATCH_IOU = 0.5

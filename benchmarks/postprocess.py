@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-processing on the CPU against torchvision's: the same outputs, one run.
+
+    python benchmarks/postprocess.py [--weights FILE --classes NAME … --images FOLDER] [--json OUT]
+
+From logits and offsets of one image to its detections, softmax included: 91 outputs, 8,732 boxes,
+at most 200 detections. Outputs of a trained detector are those of real weights on real images,
+where given, with further classes added until there are 91 outputs: in every row they have the
+logits of its two least likely classes with noise, less log 87, so that together they weigh as
+much as one class. `sharper` adds 3 to the background's logit where it is the best, as in weights
+trained for longer. Without images the logits are simulated: 150 boxes on objects, the rest
+background. `noise` is every box passing, as with random weights.
+
+The contenders alternate, and medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torchvision.models.detection import ssd300_vgg16
+from tqdm import tqdm
+
+from ssd_ros import atomic
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.backends.create import create
+from ssd_ros.detections import Thresholds
+from ssd_ros.detector import network_input
+from ssd_ros.image import Image
+from ssd_ros.model import postprocess, postprocess_numpy
+from ssd_ros.model.config import TORCHVISION
+from ssd_ros.model.default_boxes import default_boxes
+from ssd_ros.weights import reader
+
+OUTPUTS = 91
+Outputs = tuple[np.ndarray, np.ndarray]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, help="with torchvision's default boxes")
+    parser.add_argument("--classes", nargs="+", help="class names, where the weights have none")
+    parser.add_argument("--images", type=Path, help="folder of JPEG files; the first is used")
+    parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    if (options.weights is None) != (options.images is None):
+        parser.error("--weights and --images are needed together")
+    torch.set_num_threads(options.threads)
+
+    print(f"{processor()}, {options.threads} threads; median ms")
+    print(
+        f"{'outputs':<10} {'threshold':>9} {'torchvision':>12} {'PyTorch':>8} {'ours':>7}", end=""
+    )
+    print(f" {'torchvision/ours':>17}")
+    figures: dict[str, object] = {"processor": processor(), "threads": options.threads}
+    for name, outputs in made_outputs(options).items():
+        for threshold in (0.01, 0.5):
+            medians = measure(contenders(outputs, threshold), options.rounds)
+            theirs, pytorch, ours = medians.values()
+            print(f"{name:<10} {threshold:>9} {theirs:>12.2f} {pytorch:>8.2f} {ours:>7.2f}", end="")
+            print(f" {theirs / ours:>17.1f}")
+            figures[f"{name}, {threshold}"] = medians
+    if options.json:
+        atomic.write(options.json, json.dumps(figures, indent=1).encode())
+    return 0
+
+
+def made_outputs(options: argparse.Namespace) -> dict[str, Outputs]:
+    """Logits and offsets of one image by name; see the module's text."""
+    generator = np.random.default_rng(0)
+    shape = (1, TORCHVISION.box_count)
+    noise = generator.normal(0, 1, (*shape, OUTPUTS)), generator.normal(0, 1, (*shape, 4))
+    if options.images is None:
+        logits = generator.normal(0, 1, (*shape, OUTPUTS))
+        logits[..., 0] += 9
+        objects = generator.choice(shape[1], 150)
+        logits[:, objects, objects % (OUTPUTS - 1) + 1] += generator.uniform(5, 12, 150)
+        trained = {"simulated": (logits, noise[1])}
+    else:
+        logits, offsets = real_outputs(options)
+        missing = OUTPUTS - logits.shape[-1]
+        least = np.sort(logits[..., 1:], axis=-1)[..., :2]
+        extra = np.take_along_axis(least, generator.integers(0, 2, (*shape, missing)), -1)
+        extra = extra + generator.normal(0, 1, extra.shape) - np.log(missing)
+        sharper = logits.copy()
+        sharper[..., 0] += 3 * (logits[..., 1:].max(-1) < logits[..., 0])
+        trained = {
+            "real": (np.concatenate((logits, extra), -1), offsets),
+            "sharper": (np.concatenate((sharper, extra), -1), offsets),
+        }
+    every = {**trained, "noise": noise}
+    return {k: (a.astype(np.float32), b.astype(np.float32)) for k, (a, b) in every.items()}
+
+
+def real_outputs(options: argparse.Namespace) -> Outputs:
+    backend = create(reader.read(options.weights, options.classes), BackendOptions(device="cpu"))
+    file = min(options.images.glob("*.jpg"))
+    pixels = cv2.imread(str(file))
+    if pixels is None:
+        raise SystemExit(f"{file} is not an image")
+    logits, offsets = backend.infer(network_input([Image(pixels)]))
+    return np.array(logits), np.array(offsets)
+
+
+def contenders(outputs: Outputs, threshold: float) -> dict[str, Callable[[], object]]:
+    """What is compared, by name; torchvision first, ours last."""
+    limits = {"score_thresh": threshold, "nms_thresh": 0.45, "detections_per_img": 200}
+    theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=OUTPUTS, **limits)
+    boxes = torch.from_numpy(default_boxes(TORCHVISION)) * 300
+    anchors = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), dim=1)
+    logits, offsets = map(torch.from_numpy, outputs)
+    heads = {"cls_logits": logits, "bbox_regression": offsets}
+
+    def torchvision() -> object:
+        with torch.inference_mode():
+            return theirs.postprocess_detections(heads, [anchors], [(300, 300)])
+
+    thresholds = Thresholds(threshold, 0.45, 200, 400)
+    pytorch = postprocess.Postprocessor(TORCHVISION, thresholds)
+    ours = postprocess_numpy.Postprocessor(TORCHVISION, thresholds)
+    return {
+        "torchvision": torchvision,
+        "pytorch": lambda: pytorch(logits, offsets),
+        "ours": lambda: ours(*outputs),
+    }
+
+
+def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(2):
+        for run in runs.values():
+            run()  # the first times are slow everywhere
+    for _ in tqdm(range(rounds), unit="round", leave=False, disable=None):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def processor() -> str:
+    """The processor's name as Linux gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "?")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
