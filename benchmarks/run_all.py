@@ -21,7 +21,10 @@ from pathlib import Path
 import render
 from measuring import RESULTS, ROOT, machine
 
-SCRIPTS = ("inference", "network", "node", "footprint", "install_size", "training_speed")
+SCRIPTS = (
+    *("inference", "network", "postprocess", "node", "footprint", "install_size"),
+    "training_speed",
+)
 
 
 def main() -> int:
