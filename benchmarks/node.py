@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import rclpy
 from camera import RELIABILITIES, TRANSPORTS, parse_size
@@ -77,8 +78,8 @@ class Load:
     transport: str
     answered_percent: float
     rate_hz: float
-    latency_ms: float
-    latency_p95_ms: float
+    latency_ms: float | None
+    latency_p95_ms: float | None
     superseded: int
     lost_percent: float
     cpu_cores: float
@@ -173,13 +174,18 @@ def load(cameras: int, camera: Camera, weights: str, options: argparse.Namespace
         transport=camera.transport,
         answered_percent=min(100.0, round(100 * rate / camera.rate, 1)),
         rate_hz=round(rate, 1),
-        latency_ms=round(1e3 * statistics.median(latencies), 1),
-        latency_p95_ms=round(1e3 * statistics.quantiles(latencies, n=20)[-1], 1),
+        latency_ms=_percentile(latencies, 50),
+        latency_p95_ms=_percentile(latencies, 95),
         superseded=missed,
         lost_percent=statistics.mean(lost),
         cpu_cores=round(cpu / seconds, 2),
         memory_mb=f"{resident[0]:.0f} to {resident[-1]:.0f}",
     )
+
+
+def _percentile(seconds: Sequence[float], percent: float) -> float | None:
+    """In milliseconds; None of nothing."""
+    return round(1e3 * float(np.percentile(seconds, percent)), 1) if seconds else None
 
 
 def _cpu(process: psutil.Process) -> float:
