@@ -73,17 +73,32 @@ class Detector:
 
         self._postprocess = Postprocessor(self._config, thresholds, mask, self.device)
 
+    @property
+    def note(self) -> str:
+        """What differs from what was asked for and why (see `Backend`); else empty."""
+        return self._backend.note
+
     def close(self) -> None:
         """Releases the network's memory, for all detectors of `with_thresholds`, too."""
         self._backend.close()
 
     def warm_up(self, batch: int = 1) -> None:
-        """Runs once on an empty batch, so that the first real one is not slow."""
+        """Prepares for batches of 1 to `batch` images, so that the first ones are not slow.
+
+        Raises:
+            RuntimeError: the network's outputs are not finite.
+        """
+        self._backend.warm_up(batch)
         size = self._config.input_size
-        self([Image(np.zeros((size, size, 3), np.uint8))] * batch)
+        noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        self([Image(noise)])
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """Detections in each image, in their order; all images are one batch."""
+        """Detections in each image, in their order; all images are one batch.
+
+        Raises:
+            RuntimeError: the network's outputs are not finite.
+        """
         if not images:
             return []
         logits, offsets = self._backend.infer(network_input(images, self._config.input_size))

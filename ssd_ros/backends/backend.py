@@ -23,7 +23,8 @@ class BackendOptions:
     Attributes:
         backend: `auto` or one of BACKENDS.
         device: `auto` (an accelerator where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`.
-        precision: `auto` (the fastest that keeps the detections the same) or one of PRECISIONS.
+        precision: `auto` (the fastest that keeps the detections the same) or one of PRECISIONS;
+            fp32 is used instead of one that changes the outputs too much.
         threads: CPU threads, 0 for the engine's default. PyTorch has one setting for the process.
         max_batch: images in the largest batch, for engines that prepare for it; PyTorch does not.
         cache_dir: folder for compiled networks, for engines that compile; PyTorch does not.
@@ -58,11 +59,13 @@ class Backend(Protocol):
         name: of BACKENDS.
         device: where it runs, as the engine calls it.
         precision: of PRECISIONS.
+        note: what differs from what the options ask for and why, for the log; else empty.
     """
 
     name: str
     device: str
     precision: str
+    note: str
 
     def infer(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """Runs the network.
@@ -76,7 +79,14 @@ class Backend(Protocol):
 
         Returns:
             logits (B, N, 1 + C), background first, and offsets (B, N, 4) from the default boxes.
+
+        Raises:
+            RuntimeError: the outputs are NaN or infinite. If they are on a GPU, the
+                post-processing raises it, which waits for them anyway.
         """
+
+    def warm_up(self, batch: int) -> None:
+        """Prepares for batches of 1 to `batch` images; may extend `note`."""
 
     def close(self) -> None:
         """Releases the network's memory, of the GPU too; `infer` must not be called again."""

@@ -44,8 +44,9 @@ def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
     # again. The workers of a thread that ends here end with it.
     with ThreadPoolExecutor(max_workers=1) as loader:
         detector = loader.submit(load).result()
+    note = f" ({detector.note})" if detector.note else ""
     logger.info(
         f"loaded '{settings.weights}': {len(detector.classes)} classes, {detector.device}, "
-        f"{detector.precision}, ready in {time.monotonic() - start:.1f} s"
+        f"{detector.precision}{note}, ready in {time.monotonic() - start:.1f} s"
     )
     return detector

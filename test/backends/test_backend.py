@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface between detector and engine, with the engine that there is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,3 +88,59 @@ def test_options_out_of_range_are_refused_by_name_and_value(option, value, messa
 def test_a_device_that_does_not_exist_is_refused_by_name(weights):
     with pytest.raises(ValueError, match=r"'cuda:99' not found: PyTorch .* reports"):
         create(weights, BackendOptions(device="cuda:99"))
+
+
+def scaled(weights: Weights, layer: str, factor: float) -> Weights:
+    """The same weights, but one layer's multiplied."""
+    tensors = dict(weights.tensors)
+    tensors[f"{layer}.weight"] = factor * tensors[f"{layer}.weight"]
+    return replace(weights, tensors=tensors)
+
+
+def test_half_precision_that_overflows_is_not_used(weights, images):
+    tensors = dict(scaled(weights, "conv7.0", 1e6).tensors)  # activations above 65504
+    for layer in ("conv8.1", "scores.1", "offsets.1"):  # in float32 the outputs stay the same
+        tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"] / 1e6
+    large = replace(weights, tensors=tensors)
+    backend = create(large, BackendOptions(device="cpu", precision="fp16"))
+    assert backend.precision == "fp32"
+    assert backend.note == "fp32 instead of fp16: its outputs are not finite"
+    expected = create(weights, BackendOptions(device="cpu")).infer(images)
+    torch.testing.assert_close(backend.infer(images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_precision_that_is_used_leaves_no_note(weights):
+    assert create(weights, BackendOptions(device="cpu", precision="bf16")).note == ""
+    assert create(weights, BackendOptions(device="cpu")).note == ""
+
+
+@pytest.mark.parametrize("head", ["scores.2", "offsets.5"])
+def test_outputs_that_are_not_finite_are_an_error_with_the_precision(weights, images, head):
+    broken = scaled(weights, head, float("inf"))
+    with pytest.raises(RuntimeError, match=r"not finite \(NaN or infinity\) in fp32"):
+        create(broken, BackendOptions(device="cpu")).infer(images)
+    with pytest.raises(RuntimeError, match=r"not finite \(NaN or infinity\) in fp32"):
+        create(broken, BackendOptions(device="cpu", precision="bf16"))
+
+
+def test_warm_up_on_the_cpu_changes_nothing(weights, images):
+    backend = create(weights, BackendOptions(device="cpu"))
+    expected = [output.clone() for output in backend.infer(images)]
+    backend.warm_up(4)
+    torch.testing.assert_close(backend.infer(images), tuple(expected), rtol=0, atol=0)
+    assert backend.note == ""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_cuda_graphs_give_the_outputs_of_the_network(weights, images, precision):
+    backend = create(weights, BackendOptions(device="cuda", precision=precision))
+    expected = [[o.clone() for o in backend.infer(images[:count])] for count in (1, 2)]
+    backend.warm_up(2)
+    assert (backend.precision, backend.note) == (precision, "")
+    for count in (2, 1, 2):
+        backend.infer(255 - images[:count])  # its input and outputs must not stay
+        torch.testing.assert_close(
+            list(backend.infer(images[:count])), expected[count - 1], rtol=0.02, atol=0.05
+        )
+    assert not torch.backends.cudnn.benchmark
