@@ -58,7 +58,7 @@ def test_without_cuda_graphs_the_network_runs_eagerly_and_says_why(device):
 
 
 @pytest.mark.parametrize("mask", [None, np.array([True, False, True])])
-def test_post_processing_stays_on_the_device_and_waits_six_times(mask):
+def test_post_processing_stays_on_the_device_and_waits_five_times_before_the_copy(mask):
     with fake_cuda() as values:
         model = FakeSSD()
         outputs = forward(model, noise(2, 300))
