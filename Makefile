@@ -4,11 +4,12 @@
 # make test    all tests, in a few minutes
 # make test-fast   those that need no ROS graph and no training, in one
 # make lint    formatting, lint and types
+# make bench-cuda  detector against torchvision on the GPU, into benchmarks/results/
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format clean
+.PHONY: help setup demo test test-fast lint format bench-cuda clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -54,6 +55,10 @@ format: setup
 	@$(IN_VENV)
 	ruff check --fix .
 	ruff format .
+
+bench-cuda: setup
+	@$(IN_VENV)
+	python benchmarks/detector.py --device cuda --rounds 100 --save benchmarks/results
 
 clean:
 	rm -rf "$(VENV)" demo_out build install log
