@@ -63,7 +63,9 @@ class OpenVINOBackend:
         """Logits and offsets of a uint8 RGB batch (B, S, S, 3).
 
         Raises:
-            NotFiniteError: they are not finite.
+            NotFiniteError: they are not finite. An overflow inside the network cannot be seen here,
+                as OpenVINO's ReLU makes 0 of NaN; it needs values beyond float32's range, which
+                bf16 has, too.
         """
         if self._request is None:
             raise RuntimeError("the backend is closed")

@@ -269,7 +269,7 @@ def test_an_image_whose_outputs_are_not_finite_is_an_error_and_not_an_empty_answ
     graph, parameters, images, tmp_path
 ):
     file = write_overflowing_weights(tmp_path / "w.safetensors", parameters["weights"], True)
-    graph.start_detector({**parameters, "weights": str(file)})
+    graph.start_detector({**parameters, "weights": str(file), "backend": "pytorch"})
     camera = PlayedCamera(graph)
     camera.detect(images[0] // 2)
     unseen = camera.send(np.full_like(images[0], 255))
@@ -285,7 +285,7 @@ def test_weights_whose_outputs_are_never_finite_are_refused_at_start_and_while_r
     graph, parameters, images, tmp_path
 ):
     file = write_overflowing_weights(tmp_path / "w.safetensors", parameters["weights"], False)
-    graph.start_detector({**parameters, "weights": str(file)})
+    graph.start_detector({**parameters, "weights": str(file), "backend": "pytorch"})
     node = Services(graph)
     assert node.state == "unconfigured"
     assert graph.status("detector").level == DiagnosticStatus.ERROR
