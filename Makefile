@@ -5,11 +5,12 @@
 # make test-fast   those that need no ROS graph and no training, in one
 # make lint    formatting, lint and types
 # make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
+# make bench-cuda  detector against torchvision on the GPU, into benchmarks/results/
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench clean
+.PHONY: help setup demo test test-fast lint format bench bench-cuda clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -62,6 +63,10 @@ format: setup
 bench: setup
 	@$(IN_VENV)
 	python benchmarks/run_all.py $(BENCH)
+
+bench-cuda: setup
+	@$(IN_VENV)
+	python benchmarks/detector.py --device cuda --rounds 100 --save benchmarks/results
 
 clean:
 	rm -rf "$(VENV)" demo_out build install log

@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Thresholds(options.score_threshold, options.nms_iou_threshold, options.max_detections),
             options.only,
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
     start = time.monotonic()
     try:
         counts = _detect_into_files(options, source, detector)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: the network's outputs are not finite
         print(f"error: {error}", file=sys.stderr)
         return 1
     written = [f"; wrote {path}" for path in (options.json, options.draw) if path]

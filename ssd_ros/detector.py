@@ -49,7 +49,6 @@ class Detector:
         self._config = weights.config
         self._backend = create(weights, options)
         self.backend = self._backend.name
-        self.note = self._backend.note
         self.device = self._backend.device
         self.precision = self._backend.precision
         self._set_thresholds(thresholds, class_filter)
@@ -76,17 +75,32 @@ class Detector:
         """Side of the network's square input in pixels."""
         return self._config.input_size
 
+    @property
+    def note(self) -> str:
+        """What runs and why, for the log; warming up may extend it."""
+        return self._backend.note
+
     def close(self) -> None:
         """Releases the network's memory, for all detectors of `with_thresholds`, too."""
         self._backend.close()
 
     def warm_up(self, batch: int = 1) -> None:
-        """Runs once on an empty batch, so that the first real one is not slow."""
+        """Prepares for batches of 1 to `batch` images, so that the first ones are not slow.
+
+        Raises:
+            RuntimeError: the network's outputs are not finite.
+        """
+        self._backend.warm_up(batch)
         size = self._config.input_size
-        self([Image(np.zeros((size, size, 3), np.uint8))] * batch)
+        noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        self([Image(noise)])
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """Detections in each image, in their order; all images are one batch."""
+        """Detections in each image, in their order; all images are one batch.
+
+        Raises:
+            RuntimeError: the network's outputs are not finite.
+        """
         if not images:
             return []
         logits, offsets = self._backend.infer(network_input(images, self._config.input_size))

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import write
+from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
 CLASSES = ("cube", "ball", "cone")
@@ -35,4 +37,23 @@ def write_random_weights(
             head.weight *= 0.3
             head.bias[:: len(classes) + 1] += 5  # the background's
     write(path, Weights(model.state_dict(), tuple(classes), model.config))
+    return path
+
+
+def write_overflowing_weights(path: Path, source: str, only_if_white: bool) -> Path:
+    """The weights of a file, with finite values that make the outputs infinite or NaN.
+
+    Args:
+        only_if_white: only for an image with a white area; else for every image.
+    """
+    weights = read(source)
+    tensors = {key: np.array(value) for key, value in weights.tensors.items()}
+    white = (1 - np.array(weights.config.mean)) / weights.config.std
+    # A chain of one channel: 0 until nine white pixels lie together, then beyond float32.
+    tensors["conv1.1.weight"][0] = 1
+    tensors["conv1.1.bias"][0] = -0.95 * 9 * white.sum() if only_if_white else 1000
+    for layer in ("conv1.2", "conv2.1"):
+        tensors[f"{layer}.weight"][0] = tensors[f"{layer}.bias"][0] = 0
+        tensors[f"{layer}.weight"][0, 0] = 1e20
+    write(path, replace(weights, tensors=tensors))
     return path

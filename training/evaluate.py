@@ -13,6 +13,7 @@ from pathlib import Path
 from ssd_ros import atomic
 from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.detector import Detector
+from ssd_ros.model.not_finite import NotFiniteError
 from training.data import voc
 from training.data.samples import image_sizes, load
 from training.evaluation import metrics, predictions
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start = time.perf_counter()
         detections = predictions.detect(detector, samples, options.batch)
         seconds = time.perf_counter() - start
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     ground_truth = predictions.annotated(samples)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
 from training.data import batches, samples, voc
 from training.data.augment import Augment
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metrics = start_session(trainer, given)
         received = trainer.fit(create_stream(trainer), metrics)
         processes.close()
-    except (ValueError, OSError, NotFinite) as error:
+    except (ValueError, OSError, NotFinite, NotFiniteError) as error:
         print(f"error: {batches.error_message(error)}", file=sys.stderr)
         return 1
     if received:

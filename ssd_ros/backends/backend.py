@@ -22,7 +22,8 @@ class BackendOptions:
     Attributes:
         backend: `auto` (see `create.choose`) or one of BACKENDS.
         device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:N`.
-        precision: `auto` (the fastest that keeps the detections the same) or one of PRECISIONS.
+        precision: `auto` (the fastest that keeps the detections the same) or one of PRECISIONS;
+            PyTorch uses fp32 instead of one that changes the outputs too much.
         threads: CPU threads, 0 for the engine's default. PyTorch has one setting for the process.
 
     Raises:
@@ -71,7 +72,14 @@ class Backend(Protocol):
 
         Returns:
             logits (B, N, 1 + C), background first, and offsets (B, N, 4) from the default boxes.
+
+        Raises:
+            NotFiniteError: the outputs are NaN or infinite. If they are on a GPU, the
+                post-processing raises it, which waits for them anyway.
         """
+
+    def warm_up(self, batch: int) -> None:
+        """Prepares for batches of 1 to `batch` images; may extend `note`."""
 
     def close(self) -> None:
         """Releases the network's memory, of the GPU too; `infer` must not be called again."""

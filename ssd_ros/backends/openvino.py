@@ -8,6 +8,7 @@ import openvino as ov
 
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights.weights import Weights
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -59,7 +60,13 @@ class OpenVINOBackend:
         self._outputs = [np.empty((0, *shape), np.float32) for shape in self._shapes]
 
     def infer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and offsets of a uint8 RGB batch (B, S, S, 3)."""
+        """Logits and offsets of a uint8 RGB batch (B, S, S, 3).
+
+        Raises:
+            NotFiniteError: they are not finite. An overflow inside the network cannot be seen here,
+                as OpenVINO's ReLU makes 0 of NaN; it needs values beyond float32's range, which
+                bf16 has, too.
+        """
         if self._request is None:
             raise RuntimeError("the backend is closed")
         count = len(images)
@@ -72,8 +79,14 @@ class OpenVINOBackend:
                 tensor = ov.Tensor(output[i : i + 1], shared_memory=True)
                 self._request.set_output_tensor(k, tensor)
             self._request.infer()
-        logits, offsets = self._outputs
-        return logits[:count], offsets[:count]
+        logits, offsets = (output[:count] for output in self._outputs)
+        # A NaN anywhere makes the extremes NaN; they need no temporary array.
+        if not np.isfinite([logits.min(), logits.max(), offsets.min(), offsets.max()]).all():
+            raise NotFiniteError(self.precision)
+        return logits, offsets
+
+    def warm_up(self, batch: int) -> None:
+        """Does nothing: all that can be prepared is, and every batch size takes the same way."""
 
     def close(self) -> None:
         """Releases the network."""

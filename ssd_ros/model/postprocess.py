@@ -22,6 +22,8 @@ from ssd_ros.detections import Thresholds
 from ssd_ros.model.box_coding import decode
 from ssd_ros.model.config import VARIANCES, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
+from ssd_ros.model.not_finite import NotFiniteError
+from ssd_ros.model.precision import all_finite, name_of
 
 
 class Postprocessor:
@@ -47,11 +49,19 @@ class Postprocessor:
 
     @torch.inference_mode()
     def __call__(self, logits: Tensor, offsets: Tensor) -> np.ndarray:
-        """The rows of `postprocess` as a NumPy array: one copy to the host for the batch."""
+        """The rows of `postprocess` as a NumPy array: one copy to the host for the batch.
+
+        Raises:
+            NotFiniteError: the outputs are not finite; no score is above a threshold then.
+        """
+        finite = all_finite(logits, offsets)  # comes with the rows: no wait of its own on a GPU
         rows = postprocess(
             logits, offsets, self._defaults, self._thresholds, self._mask, self._variances
         )
-        return rows.cpu().numpy()
+        on_host = torch.cat((finite.float().expand(1, rows.shape[1]), rows)).cpu().numpy()
+        if not on_host[0, 0]:
+            raise NotFiniteError(name_of(logits.dtype))
+        return on_host[1:]
 
 
 def postprocess(
@@ -84,18 +94,19 @@ def postprocess(
     image_index, box, label = passed.nonzero(as_tuple=True)
     score = probabilities[image_index, box, label]
 
+    # Rows are chosen by index: a GPU is waited for at each mask, and once for all its columns.
     best_first = score.argsort(descending=True, stable=True)
     group = image_index * probabilities.shape[-1] + label
-    rows = best_first[_rank_in_group(group[best_first]) < thresholds.top_k]
+    rows = best_first[_first_in_group(group[best_first], thresholds.top_k)]
 
     chosen = offsets[image_index[rows], box[rows]].float()
     corners = decode(chosen, defaults[box[rows]].float(), variances).clamp(0, 1)
-    visible = (corners[:, 2:] > corners[:, :2]).all(dim=1)
+    visible = (corners[:, 2:] > corners[:, :2]).all(dim=1).nonzero()[:, 0]
     rows, corners = rows[visible], corners[visible]
 
-    rows_kept = _suppress(corners, score[rows], group[rows], thresholds.nms_iou_threshold)
-    rows, corners = rows[rows_kept], corners[rows_kept]
-    within = _rank_in_group(image_index[rows]) < thresholds.max_detections
+    kept = _suppress(corners, score[rows], group[rows], thresholds.nms_iou_threshold)
+    rows, corners = rows[kept], corners[kept]
+    within = _first_in_group(image_index[rows], thresholds.max_detections)
     rows, corners = rows[within], corners[within]
 
     by_image = image_index[rows].argsort(stable=True)
@@ -105,21 +116,18 @@ def postprocess(
 
 
 def _suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
-    """Mask of the boxes that stay, each group by itself.
+    """Indices of the boxes that stay, in their order, each group by itself.
 
     In double precision: torchvision keeps groups apart by moving them to far coordinates, where
     single precision would make an image's result depend on its place in the batch.
     """
-    kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    kept[batched_nms(boxes.double(), scores.double(), group, iou_threshold)] = True
-    return kept
+    return batched_nms(boxes.double(), scores.double(), group, iou_threshold).sort().values
 
 
-def _rank_in_group(group: Tensor) -> Tensor:
-    """For each row the number of earlier rows of the same group; groups are small integers."""
-    order = group.argsort(stable=True)
-    sizes = torch.bincount(group)
-    starts = sizes.cumsum(0) - sizes
-    rank = torch.empty_like(group)
-    rank[order] = torch.arange(len(group), device=group.device) - starts[group[order]]
-    return rank
+def _first_in_group(group: Tensor, count: int) -> Tensor:
+    """Indices, ascending, of the first `count` rows of each group."""
+    ordered, order = group.sort(stable=True)
+    rank = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
+    first = torch.zeros_like(order, dtype=torch.bool)
+    first[order] = rank < count
+    return first.nonzero()[:, 0]

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from ssd_ros.detector import Detector
+from ssd_ros.ros import malloc
 from ssd_ros.ros.settings import Settings
 from ssd_ros.weights.weights import WeightsError
 
@@ -43,6 +44,7 @@ def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
     # again. The workers of a thread that ends here end with it.
     with ThreadPoolExecutor(max_workers=1) as loader:
         detector = loader.submit(load).result()
+    malloc.return_freed_memory()
     logger.info(
         f"loaded '{settings.weights}': {len(detector.classes)} classes, {detector.note}, "
         f"ready in {time.monotonic() - start:.1f} s"

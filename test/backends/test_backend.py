@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface between detector and engine, with every engine."""
 
-import dataclasses
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from ssd_ros.backends.backend import BACKENDS, BackendOptions
 from ssd_ros.backends.create import choose, create
 from ssd_ros.backends.openvino import choose_precision
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
+from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
 
@@ -67,7 +68,7 @@ def test_openvino_builds_what_the_configuration_says(change, images):
     channels = tuple(
         tuple(8 for _ in stage) for stage in change.pop("channels", PAPER_VOC.channels)
     )
-    config = dataclasses.replace(PAPER_VOC, channels=channels, **change)
+    config = replace(PAPER_VOC, channels=channels, **change)
     model = SSD(3, config=config)
     weights = Weights(model.state_dict(), ("a", "b", "c"), config)
     ours, theirs = (
@@ -179,3 +180,62 @@ def test_openvino_s_precision(name, supported, expected):
 def test_a_precision_without_hardware_is_refused(weights):
     with pytest.raises(ValueError, match=r"must be auto, fp32 for OpenVINO .*, got 'bf16'"):
         choose_precision("bf16", ["FP32", "INT8"])
+
+
+def scaled(weights: Weights, layer: str, factor: float) -> Weights:
+    """The same weights, but one layer's multiplied."""
+    tensors = dict(weights.tensors)
+    tensors[f"{layer}.weight"] = factor * tensors[f"{layer}.weight"]
+    return replace(weights, tensors=tensors)
+
+
+def test_half_precision_that_overflows_is_not_used(weights, images):
+    tensors = dict(scaled(weights, "conv7.0", 1e6).tensors)  # activations above 65504
+    for layer in ("conv8.1", "scores.1", "offsets.1"):  # in float32 the outputs stay the same
+        tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"] / 1e6
+    large = replace(weights, tensors=tensors)
+    backend = create(large, BackendOptions("pytorch", "cpu", "fp16"))
+    assert backend.precision == "fp32"
+    assert backend.note.endswith("; fp32 instead of fp16: its outputs are not finite")
+    expected = create(weights, BackendOptions("pytorch", "cpu")).infer(images)
+    torch.testing.assert_close(backend.infer(images), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["scores.2", "offsets.5"])
+def test_outputs_that_are_not_finite_are_an_error_with_the_precision(
+    weights, images, options, head
+):
+    broken = scaled(weights, head, float("inf"))
+    with pytest.raises(NotFiniteError, match=r"not finite \(NaN or infinity\) in fp32"):
+        create(broken, options).infer(images)
+
+
+def test_half_precision_of_weights_that_are_broken_in_fp32_is_an_error(weights):
+    with pytest.raises(NotFiniteError, match=r"not finite \(NaN or infinity\) in fp32"):
+        create(scaled(weights, "scores.0", float("inf")), PYTORCH_BF16)
+
+
+def test_warm_up_on_the_cpu_changes_nothing(weights, images, options):
+    backend = create(weights, options)
+    expected = [torch.as_tensor(output).clone() for output in backend.infer(images)]
+    note = backend.note
+    backend.warm_up(4)
+    outputs = [torch.as_tensor(output) for output in backend.infer(images)]
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=0)
+    assert backend.note == note
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_cuda_graphs_give_the_outputs_of_the_network(weights, images, precision):
+    backend = create(weights, BackendOptions(device="cuda", precision=precision))
+    expected = [[o.clone() for o in backend.infer(images[:count])] for count in (1, 2)]
+    backend.warm_up(2)
+    assert backend.precision == precision
+    assert "no CUDA graphs" not in backend.note
+    for count in (2, 1, 2):
+        backend.infer(255 - images[:count])  # its input and outputs must not stay
+        torch.testing.assert_close(
+            list(backend.infer(images[:count])), expected[count - 1], rtol=0.02, atol=0.05
+        )
+    assert not torch.backends.cudnn.benchmark

@@ -44,6 +44,16 @@ def test_a_row_is_image_class_score_and_corners():
     torch.testing.assert_close(rows, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_outputs_that_are_not_finite_are_an_error_and_not_an_empty_result(place):
+    process = Postprocessor(PAPER_VOC, Thresholds())
+    given = [output.half() for output in outputs((LEFT, 2, 0.9))]
+    assert len(process(*given)) == 1
+    given[place][0, 5, 1] = float("nan")
+    with pytest.raises(RuntimeError, match=r"not finite \(NaN or infinity\) in fp16"):
+        process(*given)
+
+
 def test_detections_come_best_first():
     rows = run(outputs((LEFT, 0, 0.6), (RIGHT, 1, 0.8)))
     assert rows[:, 1].tolist() == [1, 0]

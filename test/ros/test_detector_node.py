@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from made_weights import CLASSES, OTHER_CLASSES
+from made_weights import CLASSES, OTHER_CLASSES, write_overflowing_weights
 from played_camera import PlayedCamera, boxes_in, names_in, scores_in, stamp_of
 from rclpy.lifecycle import ManagedEntity, TransitionCallbackReturn
 from sensor_msgs.msg import Image as ImageMsg
@@ -263,6 +263,50 @@ def test_a_batch_that_fails_is_reported_and_the_next_one_is_answered(
     camera.detect(images[2])
     assert not camera.answered(unseen)
     wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_an_image_whose_outputs_are_not_finite_is_an_error_and_not_an_empty_answer(
+    graph, parameters, images, tmp_path
+):
+    file = write_overflowing_weights(tmp_path / "w.safetensors", parameters["weights"], True)
+    graph.start_detector({**parameters, "weights": str(file), "backend": "pytorch"})
+    camera = PlayedCamera(graph)
+    camera.detect(images[0] // 2)
+    unseen = camera.send(np.full_like(images[0], 255))
+    graph.wait_for_log("detection failed: the network's outputs are not finite")
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.ERROR, "the status")
+    assert "not finite (NaN or infinity) in fp32" in graph.status("detector").summary
+    camera.detect(images[0] // 2)
+    assert not camera.answered(unseen)
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_weights_whose_outputs_are_never_finite_are_refused_at_start_and_while_running(
+    graph, parameters, images, tmp_path
+):
+    file = write_overflowing_weights(tmp_path / "w.safetensors", parameters["weights"], False)
+    graph.start_detector({**parameters, "weights": str(file), "backend": "pytorch"})
+    node = Services(graph)
+    assert node.state == "unconfigured"
+    assert graph.status("detector").level == DiagnosticStatus.ERROR
+    assert "not finite" in graph.status("detector").summary
+
+    assert node.set("weights", parameters["weights"]).successful
+    assert node.change("configure")
+    assert node.change("activate")
+    result = node.set("weights", str(file))
+    assert not result.successful
+    assert "not finite" in result.reason
+    PlayedCamera(graph).detect(images[0])
+
+
+def test_the_log_says_why_another_precision_runs(graph, parameters, tmp_path):
+    file = write_overflowing_weights(tmp_path / "w.safetensors", parameters["weights"], True)
+    options = {"weights": str(file), "backend": "pytorch", "precision": "fp16"}
+    graph.start_detector({**parameters, **options})
+    line = graph.wait_for_log("loaded")  # 1e20 is infinite in fp16
+    assert ", fp32, " in line
+    assert "; fp32 instead of fp16: its outputs are not finite, ready in" in line
 
 
 def test_diagnostics_continue_while_the_ros_clock_stands_still(graph, parameters):
