@@ -5,7 +5,7 @@
 # make test-fast   those that need no ROS graph and no training, in one
 # make lint    formatting, lint and types
 # make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
-# make bench-cuda  detector against torchvision on the GPU, into benchmarks/results/
+# make bench-cuda  detector against torchvision on the GPU, into docs/benchmarks.md
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -67,6 +67,7 @@ bench: setup
 bench-cuda: setup
 	@$(IN_VENV)
 	python benchmarks/detector.py --device cuda --rounds 100 --save benchmarks/results
+	python benchmarks/render.py
 
 clean:
 	rm -rf "$(VENV)" demo_out build install log
