@@ -73,4 +73,10 @@ def _python_path() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted: the results of finished benchmarks are kept; python benchmarks/render.py"
+        )
+        sys.exit(130)
