@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ssd_ros.detections import Thresholds
+from ssd_ros.model.boxes import iou
 from ssd_ros.model.config import MAX_LOG_GROWTH, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
 
@@ -53,14 +54,12 @@ class Postprocessor:
         self._defaults = default_boxes(config)
         self._dropped = None if class_mask is None else ~class_mask
 
-    # Outputs that are not finite give no detections, as in PyTorch; NumPy would warn of them.
-    @np.errstate(invalid="ignore", over="ignore")
     def __call__(self, logits: np.ndarray | Tensor, offsets: np.ndarray | Tensor) -> np.ndarray:
         """Detections of a batch.
 
         Args:
-            logits: (B, N, 1 + C) class scores before the softmax, background first; an array, or
-                a tensor on the CPU, which is not copied if it is float32.
+            logits: (B, N, 1 + C) finite class scores before the softmax, background first; an
+                array, or a tensor on the CPU, which is not copied if it is float32.
             offsets: (B, N, 4) offsets from the default boxes.
 
         Returns:
@@ -114,7 +113,7 @@ def rows_that_may_pass(logits: np.ndarray, score_threshold: float) -> np.ndarray
     # OpenCV transposes several times faster than NumPy, and the maximum along the first axis is
     # several times faster than along rows of some tens of classes.
     best = cv2.transpose(logits)[1:].max(axis=0)
-    return ((best > bound) & (best < math.inf)).nonzero()[0]
+    return (best > bound).nonzero()[0]
 
 
 def class_scores(logits: np.ndarray) -> np.ndarray:
@@ -141,12 +140,12 @@ def best_candidates(scores: np.ndarray, rows: np.ndarray, thresholds: Thresholds
     if not len(rows):
         return _Candidates(rows, rows, np.empty(0, np.float32))
     passed, top_k = scores > thresholds.score_threshold, thresholds.top_k
-    for column, chosen in zip(scores, passed, strict=True):
-        if np.count_nonzero(chosen) > top_k:
-            limit = np.partition(column, -top_k)[-top_k]
-            np.greater(column, limit, out=chosen)
-            ties = np.flatnonzero(column == limit)
-            chosen[ties[: top_k - np.count_nonzero(chosen)]] = True
+    for many in np.flatnonzero(np.count_nonzero(passed, axis=1) > top_k):
+        column, chosen = scores[many], passed[many]
+        limit = np.partition(column, -top_k)[-top_k]
+        np.greater(column, limit, out=chosen)
+        ties = np.flatnonzero(column == limit)
+        chosen[ties[: top_k - np.count_nonzero(chosen)]] = True
     # By default boxes first, which the stable sort keeps among equal scores.
     by_row = cv2.transpose(passed.view(np.uint8)).view(bool)
     index = np.flatnonzero(by_row)  # of a flat bool array it is ten times faster than nonzero
@@ -205,18 +204,8 @@ def _overlaps(
         near &= nearer
     index = np.flatnonzero(near)
     i, j = index // max(len(b), 1), index % max(len(b), 1)
-    overlap = _iou(corners[a[i]], corners[b[j]]) > iou_threshold
+    overlap = iou(corners[a[i]], corners[b[j]]) > iou_threshold
     return i[overlap], j[overlap]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes with a common area, pair by pair: corners (P, 4)."""
-    ax1, ay1, ax2, ay2 = np.ascontiguousarray(a.T, np.float64)
-    bx1, by1, bx2, by2 = np.ascontiguousarray(b.T, np.float64)
-    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
-    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
-    shared = width * height
-    return shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared)
 
 
 def _survivors(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:

@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from training.data.boxes import iou
+from ssd_ros.model.boxes import iou
 
 _MAX_PAIRS = 4_000_000  # detection-object pairs in memory at once
 
@@ -154,10 +153,7 @@ def _best_object(
         start = np.cumsum(count) - count
         within = np.arange(count.sum()) - np.repeat(start, count)
         pair_object = by_key[np.repeat(first[part], count) + within]
-        overlaps = iou(
-            torch.from_numpy(detections.boxes[np.repeat(part, count)].astype(np.float64)),
-            torch.from_numpy(ground_truth.boxes[pair_object].astype(np.float64)),
-        ).numpy()
+        overlaps = iou(detections.boxes[np.repeat(part, count)], ground_truth.boxes[pair_object])
         largest = np.maximum.reduceat(overlaps, start)
         is_largest = np.flatnonzero(overlaps == np.repeat(largest, count))
         first_largest = is_largest[np.searchsorted(is_largest, start)]

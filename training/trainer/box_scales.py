@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchvision.ops import box_convert
 
+from ssd_ros.model.boxes import iou
 from ssd_ros.model.config import COCO_SCALES, VOC_SCALES, SSDConfig, ssd300_maps
 from ssd_ros.model.default_boxes import default_boxes
-from training.data.boxes import clip_and_validate, iou
+from training.data.boxes import clip_and_validate
 from training.data.samples import Sample, image_sizes
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
@@ -45,7 +43,7 @@ def coverage(config: SSDConfig, samples: Sequence[Sample]) -> float:
     return _overlap(config, _objects(samples))
 
 
-def _objects(samples: Sequence[Sample]) -> list[tuple[Tensor, np.ndarray]]:
+def _objects(samples: Sequence[Sample]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Corners as fractions, and labels, of each image that has objects."""
     objects = []
     subset = samples[:: max(1, len(samples) // _MAX_IMAGES)]
@@ -53,17 +51,16 @@ def _objects(samples: Sequence[Sample]) -> list[tuple[Tensor, np.ndarray]]:
         boxes, valid = clip_and_validate(sample.boxes, (width, height))
         if valid.any():
             corners = boxes[valid] / np.array([width, height, width, height], np.float32)
-            objects.append((torch.from_numpy(corners), sample.labels[valid]))
+            objects.append((corners, sample.labels[valid]))
     return objects
 
 
-def _overlap(config: SSDConfig, objects: Sequence[tuple[Tensor, np.ndarray]]) -> float:
+def _overlap(config: SSDConfig, objects: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     if not objects:
         return 0.0
-    defaults = box_convert(torch.from_numpy(default_boxes(config)), "cxcywh", "xyxy")
-    overlap = np.concatenate(
-        [iou(corners[:, None], defaults).amax(dim=1) for corners, _ in objects]
-    )
+    centres, sizes = np.split(default_boxes(config), 2, axis=1)
+    defaults = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)
+    overlap = np.concatenate([iou(boxes[:, None], defaults).max(axis=1) for boxes, _ in objects])
     label = np.concatenate([labels for _, labels in objects])
     sums, counts = np.bincount(label, overlap), np.bincount(label)
     return float((sums[counts > 0] / counts[counts > 0]).mean())

@@ -23,7 +23,6 @@ from torchvision.ops import box_convert
 
 from ssd_ros.model.box_coding import encode
 from ssd_ros.model.config import VARIANCES
-from training.data.boxes import iou
 
 MATCH_IOU = 0.5
 NEGATIVES_PER_POSITIVE = 3
@@ -66,7 +65,7 @@ def match(boxes: Tensor, labels: Tensor, defaults: Tensor) -> Targets:
     if not most:
         return Targets(classes, boxes.new_zeros(0, 4))
     real = labels >= 0
-    overlaps = iou(boxes[:, :, None], box_convert(defaults, "cxcywh", "xyxy"))  # (B, M, N)
+    overlaps = _iou(boxes[:, :, None], box_convert(defaults, "cxcywh", "xyxy"))  # (B, M, N)
     overlaps = overlaps.masked_fill(~real[..., None], -1.0)
 
     overlap, owner = overlaps.max(dim=1)  # (B, N)
@@ -122,3 +121,20 @@ def multibox_loss(
         taken = (rank < negatives) & (hardest >= 0)
         classification = entropy[positive].sum() + hardest[taken].sum()
     return classification, location
+
+
+def _iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """`ssd_ros.model.boxes.iou` for tensors on any device, in their precision.
+
+    torchvision's `box_iou` does not broadcast in older releases.
+    """
+    sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(
+        boxes[..., :2], others[..., :2]
+    )
+    intersection = sides.clamp_(min=0).prod(dim=-1)
+    union = _area(boxes) + _area(others) - intersection
+    return intersection / union.clamp_(min=torch.finfo(union.dtype).tiny)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).clamp_(min=0).prod(dim=-1)
