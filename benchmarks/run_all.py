@@ -76,7 +76,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted: the results of finished benchmarks are kept; python benchmarks/render.py"
-        )
+        print("\ninterrupted; the results so far become a page with python benchmarks/render.py")
         sys.exit(130)
