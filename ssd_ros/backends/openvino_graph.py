@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from openvino import Model, Node, Output, Type
 from openvino import opset13 as ops
 
-from ssd_ros.model.layers import Conv, convolutions, heads
+from ssd_ros.model.layers import POOLING, Conv, Pool, convolutions, heads
 from ssd_ros.weights.quantisation import LEVELS, input_range, round_weights, with_exact_zero
 from ssd_ros.weights.weights import Weights
 
@@ -43,16 +43,6 @@ def build(weights: Weights, weight_bits: int | None = None) -> Model:
         outputs.append(ops.result(ops.concat(per_map, axis=1), name=name))
         outputs[-1].output(0).set_names({name})
     return Model(outputs, [image], "ssd")
-
-
-# After which stages VGG16 pools: kernel, stride, padding, rounding of the result's size.
-_POOLING = {
-    "conv1": (2, 2, 0, "floor"),
-    "conv2": (2, 2, 0, "floor"),
-    "conv3": (2, 2, 0, "ceil"),  # 75 -> 38
-    "conv4": (2, 2, 0, "floor"),
-    "conv5": (3, 1, 1, "floor"),
-}
 
 
 class _Activation(NamedTuple):
@@ -100,8 +90,8 @@ class _Network:
                 maps.append(self._round(*y, self._range("norm4")))
             elif stage == "conv7" or int(stage.removeprefix("conv")) > 7:
                 maps.append(x)
-            if stage in _POOLING:
-                x = _Activation(*(_max_pool(y, *_POOLING[stage]) for y in x))
+            if stage in POOLING:
+                x = _Activation(*(_max_pool(y, POOLING[stage]) for y in x))
         return maps
 
     def head(self, name: str, x: _Activation, values: int) -> Node:
@@ -148,8 +138,7 @@ class _Network:
         return ops.multiply(unit, ops.constant(scale), name="norm4")
 
 
-def _max_pool(x: Node, kernel: int, stride: int, padding: int, rounding: str) -> Output:
-    pooled = ops.max_pool(
-        x, [stride] * 2, [1, 1], [padding] * 2, [padding] * 2, [kernel] * 2, rounding
-    )
+def _max_pool(x: Node, pool: Pool) -> Output:
+    pads, rounding = [pool.padding] * 2, "ceil" if pool.round_up else "floor"
+    pooled = ops.max_pool(x, [pool.stride] * 2, [1, 1], pads, pads, [pool.kernel] * 2, rounding)
     return pooled.output(0)  # the second output has the positions of the maxima

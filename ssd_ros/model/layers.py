@@ -35,6 +35,22 @@ class Conv:
         return self.name.split(".")[0]
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Max pooling; `round_up`: whether the output's size is rounded up."""
+
+    kernel: int = 2
+    stride: int = 2
+    padding: int = 0
+    round_up: bool = False
+
+
+POOLING = {  # after which stages VGG16 pools
+    **{"conv1": Pool(), "conv2": Pool(), "conv3": Pool(round_up=True), "conv4": Pool()},  # 75 -> 38
+    "conv5": Pool(3, stride=1, padding=1),
+}
+
+
 def convolutions(config: SSDConfig) -> tuple[Conv, ...]:
     """All convolutions but the heads', in the order of the data.
 
