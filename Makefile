@@ -4,12 +4,13 @@
 # make test    all tests, in a few minutes
 # make test-fast   those that need no ROS graph and no training, in one
 # make lint    formatting, lint and types
-# make bench-cuda  detector against torchvision on the GPU, into benchmarks/results/
+# make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
+# make bench-cuda  detector against torchvision on the GPU, into docs/benchmarks.md
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench-cuda clean
+.PHONY: help setup demo test test-fast lint format bench bench-cuda clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -18,6 +19,9 @@ IN_VENV := source "$(VENV)/setup.sh"
 # The demo's own camera and weights, or yours: make demo DEMO_WEIGHTS=my.safetensors DEMO_IMAGES=dir
 DEMO_WEIGHTS ?= demo
 DEMO_IMAGES ?=
+
+# Options of benchmarks/run_all.py: make bench BENCH="--only inference node"
+BENCH ?=
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -56,9 +60,14 @@ format: setup
 	ruff check --fix .
 	ruff format .
 
+bench: setup
+	@$(IN_VENV)
+	python benchmarks/run_all.py $(BENCH)
+
 bench-cuda: setup
 	@$(IN_VENV)
 	python benchmarks/detector.py --device cuda --rounds 100 --save benchmarks/results
+	python benchmarks/render.py
 
 clean:
 	rm -rf "$(VENV)" demo_out build install log

@@ -12,8 +12,8 @@ import argparse
 import contextlib
 
 import cv2
-import numpy as np
 import rclpy
+from images import image_of
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -25,14 +25,6 @@ from ssd_ros.ros import malloc
 
 TRANSPORTS = ("raw", "compressed")
 RELIABILITIES = ("best_effort", "reliable")
-
-
-def image_of(size: tuple[int, int]) -> np.ndarray:
-    """An image with the structure of one: smooth areas, edges, some noise. BGR (H, W, 3)."""
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    large = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-    return cv2.add(large, rng.integers(0, 8, large.shape, dtype=np.uint8))
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -5,31 +5,33 @@
 
 First the overhead of ROS: one camera, slow enough that nothing waits, and between its images the
 bare detector in this process; medians of both from the same seconds. Then the load: 1 and 4 cameras
-at 30 Hz, raw and compressed. Latency is from an image's stamp to the arrival of its detections.
+at 30 Hz, raw and compressed. Last, networks of other widths (networks.py) with the same cameras,
+640x480 raw. Latency is from an image's stamp to the arrival of its detections.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import rclpy
-from camera import RELIABILITIES, TRANSPORTS, image_of, parse_size
+from camera import RELIABILITIES, TRANSPORTS, parse_size
+from images import SIZE, image_of
+from measuring import Table, add_arguments, cores, report
+from networks import write_weights
 from running_node import Camera, running, start_ros
 from tqdm import tqdm
 
-from ssd_ros import atomic
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
 
@@ -62,18 +64,50 @@ class Overhead:
 
 @dataclass
 class Load:
-    """Cameras at full rate. Rate in detections a second of each camera; CPU in cores."""
+    """Cameras at full rate. Rate in detections a second of each camera; CPU in cores.
 
+    Attributes:
+        answered_percent: detections of all images that the cameras were to send.
+        superseded: images that a newer one replaced.
+        memory_mb: resident memory of the node at the beginning and at the end.
+    """
+
+    weights: str
     cameras: int
     size: str
     transport: str
+    answered_percent: float
     rate_hz: float
-    latency_ms: float
-    latency_p95_ms: float
+    latency_ms: float | None
+    latency_p95_ms: float | None
     superseded: int
     lost_percent: float
     cpu_cores: float
-    memory_mb: list[float]
+    memory_mb: str
+
+
+OVERHEAD_COLUMNS = {
+    "size": "image",
+    "transport": "transport",
+    "latency_ms": "latency (ms)",
+    "detector_ms": "bare detector (ms)",
+    "overhead_ms": "overhead (ms)",
+    "cpu_ms_per_image": "CPU per image (ms)",
+    "bare_cpu_ms_per_image": "CPU of the bare detector (ms)",
+}
+LOAD_COLUMNS = {
+    "weights": "weights",
+    "cameras": "cameras",
+    "size": "image",
+    "transport": "transport",
+    "answered_percent": "answered (%)",
+    "rate_hz": "rate (Hz)",
+    "latency_ms": "latency (ms)",
+    "latency_p95_ms": "p95 (ms)",
+    "lost_percent": "lost (%)",
+    "cpu_cores": "CPU (cores)",
+    "memory_mb": "memory (MB)",
+}
 
 
 def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> Overhead:
@@ -115,9 +149,8 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
     )
 
 
-def load(cameras: int, size: tuple[int, int], kind: str, options: argparse.Namespace) -> Load:
-    camera = Camera(size, kind, options.rate, options.reliability)
-    with running([camera] * cameras, options.weights) as (listener, node):
+def load(cameras: int, camera: Camera, weights: str, options: argparse.Namespace) -> Load:
+    with running([camera] * cameras, weights) as (listener, node):
 
         def superseded() -> int:
             return sum(heard.count("superseded") for heard in listener.heard)
@@ -126,25 +159,33 @@ def load(cameras: int, size: tuple[int, int], kind: str, options: argparse.Names
         before, cpu, start = superseded(), _cpu(process), time.monotonic()
         resident = []
         while time.monotonic() < start + options.seconds:
-            resident.append(round(process.memory_info().rss / 2**20, 1))
+            resident.append(round(process.memory_info().rss / 1e6, 1))
             time.sleep(max(1.0, options.seconds / 10))
         seconds = time.monotonic() - start
         latencies = [value for heard in listener.heard for value in heard.latencies]
         cpu = _cpu(process) - cpu
         lost = [heard.count("lost on the way (%)") for heard in listener.heard]
         missed = superseded() - before
+    rate = len(latencies) / cameras / seconds
     return Load(
-        cameras,
-        _name(size),
-        kind,
-        round(len(latencies) / cameras / seconds, 1),
-        round(1e3 * statistics.median(latencies), 1),
-        round(1e3 * statistics.quantiles(latencies, n=20)[-1], 1),
-        missed,
-        statistics.mean(lost),
-        round(cpu / seconds, 2),
-        resident,
+        weights=Path(weights).stem,
+        cameras=cameras,
+        size=_name(camera.size),
+        transport=camera.transport,
+        answered_percent=min(100.0, round(100 * rate / camera.rate, 1)),
+        rate_hz=round(rate, 1),
+        latency_ms=_percentile(latencies, 50),
+        latency_p95_ms=_percentile(latencies, 95),
+        superseded=missed,
+        lost_percent=statistics.mean(lost),
+        cpu_cores=round(cpu / seconds, 2),
+        memory_mb=f"{resident[0]:.0f} to {resident[-1]:.0f}",
     )
+
+
+def _percentile(seconds: Sequence[float], percent: float) -> float | None:
+    """In milliseconds; None of nothing."""
+    return round(1e3 * float(np.percentile(seconds, percent)), 1) if seconds else None
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -159,20 +200,46 @@ def _name(size: tuple[int, int]) -> str:
 # --- command line -------------------------------------------------------------------------------
 
 
-def _table(rows: Sequence[Overhead | Load]) -> str:
-    columns = list(asdict(rows[0]))
-    cells = [columns] + [[_cell(value) for value in asdict(row).values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
+def tables(
+    overheads: Sequence[Overhead], loads: Sequence[Load], options: argparse.Namespace
+) -> list[Table]:
+    profile = "Fast DDS's own settings" if options.no_profile else "config/fastdds.xml"
+    common = (
+        f"Cameras, node and subscriber in separate processes on {cores()} cores, with {profile}. "
+        "*Latency* is from an image's stamp to the reception of its detections."
     )
+    result = []
+    if overheads:
+        text = (
+            f"{common} One camera at {SLOW:g} Hz, weights {options.weights}. *Bare detector* is "
+            "the time of `Detector` in the benchmark's process after each image, *overhead* the "
+            "difference for each image. Medians."
+        )
+        rows = [asdict(row) for row in overheads]
+        result.append(Table("Latency of the node", text, OVERHEAD_COLUMNS, rows))
+    if loads:
+        text = (
+            f"{common} Cameras at {options.rate:g} Hz. *Answered* is the share of their images "
+            "with detections; the others were superseded by a newer one, or *lost* in transport. "
+            f"Rate per camera; {options.seconds:g} s each."
+        )
+        rows = [asdict(row) for row in loads]
+        result.append(Table("The node under load", text, LOAD_COLUMNS, rows))
+    return result
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, list):  # memory over time: where it began and where it ended
-        return f"{value[0]:.0f}..{value[-1]:.0f}"
-    return str(value)
+def plan(folder: Path, options: argparse.Namespace) -> list[tuple[int, Camera, str]]:
+    """The arguments of every `load`: cameras, what one sends, weights."""
+    if options.no_load:
+        return []
+    kinds = itertools.product(options.cameras, options.sizes, options.transports)
+    loads = [(n, (size, kind), options.weights) for n, size, kind in kinds]
+    for width in options.widths:
+        path = str(write_weights(folder, width))
+        loads += [(n, (SIZE, "raw"), path) for n in options.cameras]
+    return [
+        (n, Camera(*camera, options.rate, options.reliability), path) for n, camera, path in loads
+    ]
 
 
 def main() -> int:
@@ -180,43 +247,35 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    add_arguments(parser)
     add("--weights", default="demo", help="weights file, default: %(default)s")
     add("--seconds", type=float, default=10, help="of each measurement, default: %(default)s")
     add("--rate", type=float, default=30, help="of each camera in Hz, default: %(default)s")
     add("--cameras", type=int, nargs="+", default=[1, 4], help="default: %(default)s")
+    add("--widths", type=float, nargs="*", default=[0.5, 1.0], help="default: %(default)s")
     add("--sizes", type=parse_size, nargs="+", default=[(640, 480), (1920, 1080)], metavar="WxH")
     add("--transports", nargs="+", default=TRANSPORTS, choices=TRANSPORTS)
     add("--reliability", default="best_effort", choices=RELIABILITIES)
     add("--no-profile", action="store_true", help="Fast DDS as it comes, not config/fastdds.xml")
     add("--no-load", action="store_true", help="the overhead alone")
-    add("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
+    if options.quick:
+        options.seconds, options.cameras, options.widths = 1.5, [1], []
+        options.sizes, options.transports = options.sizes[:1], options.transports[:1]
     start_ros(profile=not options.no_profile)
     pairs = list(itertools.product(options.sizes, options.transports))
-    loads = [] if options.no_load else list(itertools.product(options.cameras, pairs))
-    with tqdm(total=len(pairs) + len(loads), unit="measurement", disable=None) as bar:
+    with tempfile.TemporaryDirectory() as folder:
+        loads = plan(Path(folder), options)
+        with tqdm(total=len(pairs) + len(loads), unit="measurement", disable=None) as bar:
 
-        def counted(row: Any) -> Any:
-            bar.update()
-            return row
+            def counted(row: Any) -> Any:
+                bar.update()
+                return row
 
-        overheads = [counted(overhead(size, kind, options)) for size, kind in pairs]
-        rows = [counted(load(n, size, kind, options)) for n, (size, kind) in loads]
+            overheads = [counted(overhead(size, kind, options)) for size, kind in pairs]
+            rows = [counted(load(n, camera, path, options)) for n, camera, path in loads]
     rclpy.shutdown()
-    print(_table(overheads))
-    if rows:
-        print()
-        print(_table(rows))
-    if options.json:
-        result = {
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "weights": options.weights,
-            "profile": not options.no_profile,
-            "overhead": [asdict(row) for row in overheads],
-            "load": [asdict(row) for row in rows],
-        }
-        atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+    report(options, tables(overheads, rows, options))
     return 0
 
 

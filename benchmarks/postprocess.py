@@ -10,27 +10,22 @@ logits of its two least likely classes with noise, less log 87, so that together
 much as one class. `sharper` adds 3 to the background's logit where it is the best, as in weights
 trained for longer. Without images the logits are simulated: 150 boxes on objects, the rest
 background. `noise` is every box passing, as with random weights.
-
-The contenders alternate, and medians are compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from measuring import Table, add_arguments, alternate, cores, milliseconds, report
 from torchvision.models.detection import ssd300_vgg16
-from tqdm import tqdm
 
-from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
 from ssd_ros.detections import Thresholds
@@ -42,6 +37,14 @@ from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.weights import reader
 
 OUTPUTS = 91
+COLUMNS = {
+    "outputs": "outputs",
+    "threshold": "score threshold",
+    "torchvision": "torchvision (ms)",
+    "pytorch": "ssd_ros, PyTorch (ms)",
+    "ours": "ssd_ros, NumPy (ms)",
+    "ratio": "NumPy of torchvision",
+}
 Outputs = tuple[np.ndarray, np.ndarray]
 
 
@@ -53,28 +56,30 @@ def main() -> int:
     parser.add_argument("--classes", nargs="+", help="class names, where the weights have none")
     parser.add_argument("--images", type=Path, help="folder of JPEG files; the first is used")
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: %(default)s")
+    add_arguments(parser)
     options = parser.parse_args()
     if (options.weights is None) != (options.images is None):
         parser.error("--weights and --images are needed together")
     torch.set_num_threads(options.threads)
 
-    print(f"{processor()}, {options.threads} threads; median ms")
-    print(
-        f"{'outputs':<10} {'threshold':>9} {'torchvision':>12} {'PyTorch':>8} {'ours':>7}", end=""
-    )
-    print(f" {'torchvision/ours':>17}")
-    figures: dict[str, object] = {"processor": processor(), "threads": options.threads}
+    if options.quick:
+        options.rounds = 1
+    rows = []
     for name, outputs in made_outputs(options).items():
         for threshold in (0.01, 0.5):
-            medians = measure(contenders(outputs, threshold), options.rounds)
-            theirs, pytorch, ours = medians.values()
-            print(f"{name:<10} {threshold:>9} {theirs:>12.2f} {pytorch:>8.2f} {ours:>7.2f}", end="")
-            print(f" {theirs / ours:>17.1f}")
-            figures[f"{name}, {threshold}"] = medians
-    if options.json:
-        atomic.write(options.json, json.dumps(figures, indent=1).encode())
+            runs = contenders(outputs, threshold)
+            times = alternate(runs, options.rounds, f"{name}, {threshold}")
+            row: dict[str, Any] = {key: milliseconds(values) for key, values in times.items()}
+            row |= {"outputs": name, "threshold": str(threshold)}
+            rows.append(row | {"ratio": row["ours"] / row["torchvision"]})
+    text = (
+        f"From logits and offsets of one image to detections on the CPU, {OUTPUTS} outputs a box, "
+        f"{options.threads} threads, medians of {options.rounds} alternating rounds. "
+        "The outputs are simulated as a trained detector's, with 150 boxes on objects, or from "
+        "real weights and an image where these are given; with *noise* every box passes."
+    )
+    report(options, [Table("Post-processing", text, COLUMNS, rows)])
     return 0
 
 
@@ -136,26 +141,6 @@ def contenders(outputs: Outputs, threshold: float) -> dict[str, Callable[[], obj
         "pytorch": lambda: pytorch(logits, offsets),
         "ours": lambda: ours(*outputs),
     }
-
-
-def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(2):
-        for run in runs.values():
-            run()  # the first times are slow everywhere
-    for _ in tqdm(range(rounds), unit="round", leave=False, disable=None):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def processor() -> str:
-    """The processor's name as Linux gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "?")
 
 
 if __name__ == "__main__":

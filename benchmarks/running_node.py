@@ -27,6 +27,12 @@ from ssd_ros.ros.process import child
 
 NAMESPACE = "/benchmark"
 PATIENCE = 120.0  # seconds after which something hangs
+# The node where PyTorch is not installed, as on a robot with OpenVINO.
+WITHOUT_PYTORCH = """
+import runpy, sys
+sys.modules["torch"] = sys.modules["torchvision"] = None
+runpy.run_module("ssd_ros.ros.detector_node", run_name="__main__", alter_sys=True)
+"""
 T = TypeVar("T")
 
 
@@ -130,13 +136,22 @@ def wait_for(condition: Callable[[], T], what: str) -> T:
 
 
 def detector_command(
-    cameras: int, transport: str, weights: str, parameters: Mapping[str, Any]
+    cameras: int,
+    transport: str,
+    weights: str,
+    parameters: Mapping[str, Any],
+    with_pytorch: bool = True,
 ) -> list[str]:
-    """The detector on so many cameras of this transport."""
+    """The detector on so many cameras of this transport.
+
+    Args:
+        with_pytorch: False hides PyTorch from the process.
+    """
     topics = [f"{NAMESPACE}/camera{i}/image_raw" for i in range(cameras)]
     values = {"image_topics": topics, "image_transport": transport, "weights": weights}
-    command = [sys.executable, "-m", "ssd_ros.ros.detector_node", "--ros-args"]
-    command += ["-r", f"__ns:={NAMESPACE}", "--log-level", "warn"]
+    program = ["-m", "ssd_ros.ros.detector_node"] if with_pytorch else ["-c", WITHOUT_PYTORCH]
+    command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={NAMESPACE}"]
+    command += ["--log-level", "warn"]
     for name, value in {**values, **parameters}.items():
         command += ["-p", f"{name}:={json.dumps(value)}"]
     return command
