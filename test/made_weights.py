@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights files with random tensors."""
+"""Weights with random tensors, and with the ranges of their activations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ssd_ros.model.config import SSDConfig
+from ssd_ros.model.layers import activations
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import write
+from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
@@ -57,3 +60,20 @@ def write_overflowing_weights(path: Path, source: str, only_if_white: bool) -> P
         tensors[f"{layer}.weight"][0, 0] = 1e20
     write(path, replace(weights, tensors=tensors))
     return path
+
+
+def quantised(weights: Weights, images: np.ndarray, kept: Sequence[str] = ()) -> Weights:
+    """The weights with the ranges that their activations have on uint8 images (B, S, S, 3)."""
+    model, ranges = weights.model(), {}
+    for name in activations(weights.config):
+        # The ReLU of conv1.2 is the module conv1.relu2.
+        module = model.get_submodule(name if name == "norm4" else name.replace(".", ".relu"))
+        assert name == "norm4" or isinstance(module, nn.ReLU)
+
+        def keep(module: nn.Module, inputs: object, x: torch.Tensor, name: str = name) -> None:
+            ranges[name] = min(0.0, float(x.min())), float(x.max())
+
+        module.register_forward_hook(keep)
+    with torch.inference_mode():
+        model(model.normalise(torch.from_numpy(images)))
+    return replace(weights, quantisation=Quantisation(ranges, frozenset(kept)))

@@ -51,11 +51,14 @@ def import_engine(options: BackendOptions = BackendOptions()) -> str:  # noqa: B
 def choose(options: BackendOptions) -> str:
     """The backend for the options: PyTorch where it has a CUDA device, else OpenVINO.
 
+    Only OpenVINO runs int8, so that this precision selects it.
     Where OpenVINO is not installed, PyTorch runs on the CPU, too.
     """
     if options.backend != "auto":
         return options.backend
-    on_cpu = options.device == "cpu" or (options.device == "auto" and not _cuda_is_available())
+    on_cpu = options.device == "cpu" or (
+        options.device == "auto" and (options.precision == "int8" or not _cuda_is_available())
+    )
     return "openvino" if on_cpu and importlib.util.find_spec("openvino") else "pytorch"
 
 

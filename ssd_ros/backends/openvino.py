@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import openvino as ov
 
@@ -12,6 +14,8 @@ from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights.weights import Weights
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# Instructions that add products of 8-bit integers in 32 bits, as the kernel calls them.
+_DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 
 
 class OpenVINOBackend:
@@ -39,14 +43,18 @@ class OpenVINOBackend:
             )
         core = ov.Core()
         supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = choose_precision(options.precision, supported)
+        quantised = weights.quantisation is not None
+        self.precision = choose_precision(options.precision, supported, quantised)
+        bits = weight_bits() if self.precision == "int8" else None
+        # What is not quantised runs in the precision of weights that are not.
+        floats = self.precision if bits is None else choose_precision("auto", supported)
         compiled = core.compile_model(
-            openvino_graph.build(weights),
+            openvino_graph.build(weights, bits),
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
                 # OpenVINO's own default is bf16 on processors that have it.
-                "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
+                "INFERENCE_PRECISION_HINT": _TYPES[floats],
                 "INFERENCE_NUM_THREADS": options.threads,  # 0: all
                 # Pinned threads could not give way to the robot's other processes.
                 "ENABLE_CPU_PINNING": False,
@@ -54,7 +62,8 @@ class OpenVINOBackend:
         )
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
         version = ov.get_version().split("-")[0]
-        self.note = f"OpenVINO {version}, {self.precision}, {threads} threads"
+        with_bits = f" with {bits}-bit weights" if bits else ""
+        self.note = f"OpenVINO {version}, {self.precision}{with_bits}, {threads} threads"
         self._request: ov.InferRequest | None = compiled.create_infer_request()
         self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
         self._outputs = [np.empty((0, *shape), np.float32) for shape in self._shapes]
@@ -93,22 +102,51 @@ class OpenVINOBackend:
         self._request = None
 
 
-def choose_precision(name: str, supported: list[str]) -> str:
-    """The precision to run in; `auto` is bf16 where the processor has it in hardware, else fp32.
+def choose_precision(name: str, supported: list[str], quantised: bool = False) -> str:
+    """The precision to run in.
+
+    `auto` is int8 for quantised weights, else bf16 where the processor has it, else fp32.
 
     Args:
         name: `auto`, or of `backend.PRECISIONS`.
         supported: OpenVINO's names of the types that the processor has instructions for.
+        quantised: whether the weights have what int8 needs.
 
     Raises:
-        ValueError: the processor does not have the type.
+        ValueError: the processor does not have the type, or the weights are not quantised.
     """
-    here = [key for key in _TYPES if key.upper() in supported]
+    here = [key for key in (*_TYPES, "int8") if key.upper() in supported]
     if name == "auto":
+        if quantised and "int8" in here:
+            return "int8"
         return "bf16" if "bf16" in here else "fp32"
+    if name == "int8" and not quantised:
+        raise ValueError(
+            "precision 'int8' needs quantised weights, these are not; "
+            "make them with: python -m training.quantize WEIGHTS --data DIR"
+        )
     if name not in here:
         raise ValueError(
             f"precision must be auto, {', '.join(here)} for OpenVINO on this processor, "
             f"got '{name}'"
         )
     return name
+
+
+def weight_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
+    """Bits of the integers that quantised weights are rounded to on this processor: 8 or 7.
+
+    Without dot-product instructions pairs of products are added in 16 bits, which saturate:
+    2 * 255 * 127 is over 32767, while 2 * 255 * 63 is not.
+
+    Args:
+        cpuinfo: the kernel's description of the processor; where there is none, 7 is safe.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return 7
+    flags = {
+        flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()
+    }
+    return 8 if flags & _DOT_PRODUCT_FLAGS else 7

@@ -8,23 +8,31 @@ in weights files.
 from __future__ import annotations
 
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from openvino import Model, Node, Output, Type
 from openvino import opset13 as ops
 
-from ssd_ros.model.layers import Conv, convolutions
+from ssd_ros.model.layers import POOLING, Conv, Pool, convolutions, heads
+from ssd_ros.weights.quantisation import LEVELS, input_range, round_weights, with_exact_zero
 from ssd_ros.weights.weights import Weights
 
 
-def build(weights: Weights) -> Model:
+def build(weights: Weights, weight_bits: int | None = None) -> Model:
     """The network, from one 8-bit image to logits and offsets.
+
+    Args:
+        weights: the network.
+        weight_bits: None for floating point; 8, or 7 (see `openvino.weight_bits`), for the 8-bit
+            integers of `weights.quantisation`.
 
     Returns:
         a model with the input `image`, uint8 RGB (1, S, S, 3), and the outputs `logits`
         (1, N, 1 + C) and `offsets` (1, N, 4), float32.
     """
-    network = _Network(weights)
+    network = _Network(weights, weight_bits)
     size = weights.config.input_size
     image = ops.parameter([1, size, size, 3], Type.u8, name="image")
     maps = network.feature_maps(network.normalise(image))
@@ -37,74 +45,100 @@ def build(weights: Weights) -> Model:
     return Model(outputs, [image], "ssd")
 
 
-# After which stages VGG16 pools: kernel, stride, padding, rounding of the result's size.
-_POOLING = {
-    "conv1": (2, 2, 0, "floor"),
-    "conv2": (2, 2, 0, "floor"),
-    "conv3": (2, 2, 0, "ceil"),  # 75 -> 38
-    "conv4": (2, 2, 0, "floor"),
-    "conv5": (3, 1, 1, "floor"),
-}
+class _Activation(NamedTuple):
+    """What a layer computes: in floating point, and rounded to the levels of its range.
+
+    Whoever reads it takes one of them. What nobody reads is no part of the model.
+    """
+
+    exact: Node
+    rounded: Node
 
 
 class _Network:
     """The parts of the network, with their constants."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, weight_bits: int | None) -> None:
         self._config = weights.config
         self._tensors = weights.tensors
+        self._bits = weight_bits
+        self._quantisation = None if weight_bits is None else weights.quantisation
+        self._heads = {conv.name: conv for conv in heads(weights.config, len(weights.classes))}
 
-    def _constant(self, name: str, shape: tuple[int, ...] | None = None) -> Node:
-        array = np.asarray(self._tensors[name], np.float32)
-        return ops.constant(array if shape is None else array.reshape(shape))
+    def _tensor(self, name: str) -> np.ndarray:
+        return np.asarray(self._tensors[name], np.float32)
 
-    def normalise(self, image: Node) -> Node:
+    def normalise(self, image: Node) -> _Activation:
         """The float input (1, 3, S, S) of an 8-bit image (1, S, S, 3)."""
         mean = np.array(self._config.mean, np.float32) * 255
         scale = 1 / (np.array(self._config.std, np.float32) * 255)
         x = ops.transpose(ops.convert(image, Type.f32), [0, 3, 1, 2])
         x = ops.subtract(x, ops.constant(mean.reshape(1, 3, 1, 1)))
-        return ops.multiply(x, ops.constant(scale.reshape(1, 3, 1, 1)))
+        x = ops.multiply(x, ops.constant(scale.reshape(1, 3, 1, 1)))
+        low, high = (bound.reshape(1, 3, 1, 1) for bound in input_range(self._config))
+        return self._round(x, x, (low, high))
 
-    def feature_maps(self, x: Node) -> list[Node]:
+    def feature_maps(self, x: _Activation) -> list[_Activation]:
         """The maps of the normalised input, finest first."""
         maps = []
         for stage, convs in groupby(convolutions(self._config), key=lambda conv: conv.stage):
             for conv in convs:
-                x = ops.relu(self._convolution(conv.name, x, conv), name=conv.name)
+                y = ops.relu(self._convolution(x, conv), name=conv.name)
+                x = self._round(y, y, self._range(conv.name))
             if stage == "conv4":
-                maps.append(self._l2_norm(x))
+                y = _Activation(*map(self._l2_norm, x))
+                maps.append(self._round(*y, self._range("norm4")))
             elif stage == "conv7" or int(stage.removeprefix("conv")) > 7:
                 maps.append(x)
-            if stage in _POOLING:
-                x = _max_pool(x, *_POOLING[stage])
+            if stage in POOLING:
+                x = _Activation(*(_max_pool(y, POOLING[stage]) for y in x))
         return maps
 
-    def head(self, name: str, x: Node, values: int) -> Node:
+    def head(self, name: str, x: _Activation, values: int) -> Node:
         """One head's outputs (1, boxes, values)."""
-        inputs, outputs = x.shape[1], np.shape(self._tensors[f"{name}.bias"])[0]
-        y = self._convolution(name, x, Conv(name, inputs, outputs, 3, padding=1))
+        y = self._convolution(x, self._heads[name])
         return ops.reshape(ops.transpose(y, [0, 2, 3, 1]), [1, -1, values], False)
 
-    def _convolution(self, name: str, x: Node, conv: Conv) -> Node:
-        pads = [conv.padding] * 2
+    def _convolution(self, x: _Activation, conv: Conv) -> Node:
+        kernel = self._tensor(f"{conv.name}.weight")
         y = ops.convolution(
-            x,
-            self._constant(f"{name}.weight"),
+            x.rounded if self._is_quantised(conv.name) else x.exact,
+            self._rounded_kernel(kernel) if self._is_quantised(conv.name) else kernel,
             [conv.stride] * 2,
-            pads,
-            pads,
+            [conv.padding] * 2,
+            [conv.padding] * 2,
             [conv.dilation] * 2,
+            name=f"{conv.name}.conv",
         )
-        return ops.add(y, self._constant(f"{name}.bias", (1, conv.outputs, 1, 1)))
+        bias = self._tensor(f"{conv.name}.bias")
+        return ops.add(y, ops.constant(bias.reshape(1, -1, 1, 1)))
+
+    def _is_quantised(self, conv: str) -> bool:
+        return self._quantisation is not None and conv not in self._quantisation.kept
+
+    def _range(self, name: str) -> tuple[float, float]:
+        return self._quantisation.ranges[name] if self._quantisation is not None else (0, 0)
+
+    def _round(self, exact: Node, nearly: Node, bounds: tuple[ArrayLike, ArrayLike]) -> _Activation:
+        """An activation of which a second version, computed from rounded ones, is rounded."""
+        if self._quantisation is None:
+            return _Activation(exact, exact)
+        low, high = (bound.astype(np.float32) for bound in with_exact_zero(*bounds))
+        return _Activation(exact, ops.fake_quantize(nearly, low, high, low, high, LEVELS))
+
+    def _rounded_kernel(self, kernel: np.ndarray) -> Node:
+        """Integers times a scale, which OpenVINO moves behind the convolution."""
+        assert self._bits is not None
+        integers, scale = round_weights(kernel, self._bits)
+        return ops.multiply(ops.convert(ops.constant(integers), Type.f32), ops.constant(scale))
 
     def _l2_norm(self, x: Node) -> Node:
         unit = ops.normalize_l2(x, [1], eps=1e-24, eps_mode="max")
-        return ops.multiply(unit, self._constant("norm4.scale", (1, -1, 1, 1)))
+        scale = self._tensor("norm4.scale").reshape(1, -1, 1, 1)
+        return ops.multiply(unit, ops.constant(scale), name="norm4")
 
 
-def _max_pool(x: Node, kernel: int, stride: int, padding: int, rounding: str) -> Output:
-    pooled = ops.max_pool(
-        x, [stride] * 2, [1, 1], [padding] * 2, [padding] * 2, [kernel] * 2, rounding
-    )
+def _max_pool(x: Node, pool: Pool) -> Output:
+    pads, rounding = [pool.padding] * 2, "ceil" if pool.round_up else "floor"
+    pooled = ops.max_pool(x, [pool.stride] * 2, [1, 1], pads, pads, [pool.kernel] * 2, rounding)
     return pooled.output(0)  # the second output has the positions of the maxima

@@ -177,6 +177,8 @@ def choose_precision(name: str, device: torch.device) -> str:
     """`fp32`, `bf16` or `fp16`; `auto` is the fastest that keeps the detections the same."""
     if name == "auto":
         return "fp16" if device.type == "cuda" else "fp32"
+    if name == "int8":
+        raise ValueError("precision 'int8' needs backend 'openvino', which runs on the CPU")
     if name not in PRECISIONS:
         raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got '{name}'")
     return name

@@ -35,6 +35,22 @@ class Conv:
         return self.name.split(".")[0]
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Max pooling; `round_up`: whether the output's size is rounded up."""
+
+    kernel: int = 2
+    stride: int = 2
+    padding: int = 0
+    round_up: bool = False
+
+
+POOLING = {  # after which stages VGG16 pools
+    **{"conv1": Pool(), "conv2": Pool(), "conv3": Pool(round_up=True), "conv4": Pool()},  # 75 -> 38
+    "conv5": Pool(3, stride=1, padding=1),
+}
+
+
 def convolutions(config: SSDConfig) -> tuple[Conv, ...]:
     """All convolutions but the heads', in the order of the data.
 
@@ -107,12 +123,28 @@ def tensor_shapes(config: SSDConfig, num_classes: int) -> dict[str, Shape]:
     """
     check_cells(config)
     shapes: dict[str, Shape] = {"norm4.scale": (config.channels[3][-1],)}
-    for conv in convolutions(config):
+    for conv in (*convolutions(config), *heads(config, num_classes)):
         shapes[f"{conv.name}.weight"] = (conv.outputs, conv.inputs, conv.kernel, conv.kernel)
         shapes[f"{conv.name}.bias"] = (conv.outputs,)
-    heads = zip(map_channels(config), config.boxes_per_cell, strict=True)
-    for k, (channels, boxes) in enumerate(heads):
-        for head, values in (("scores", num_classes + 1), ("offsets", 4)):
-            shapes[f"{head}.{k}.weight"] = (boxes * values, channels, 3, 3)
-            shapes[f"{head}.{k}.bias"] = (boxes * values,)
     return shapes
+
+
+def heads(config: SSDConfig, num_classes: int) -> tuple[Conv, ...]:
+    """The convolutions of the heads, `scores.k` and `offsets.k` of feature map k.
+
+    Args:
+        config: the network.
+        num_classes: object classes, without the background.
+    """
+    maps = zip(map_channels(config), config.boxes_per_cell, strict=True)
+    return tuple(
+        Conv(f"{head}.{k}", channels, boxes * values, 3, padding=1)
+        for k, (channels, boxes) in enumerate(maps)
+        for head, values in (("scores", num_classes + 1), ("offsets", 4))
+    )
+
+
+def activations(config: SSDConfig) -> tuple[str, ...]:
+    """Names of what the convolutions read, but for the input: the ReLU's output has the name of its
+    convolution, the normalised conv4 that of its scale, `norm4`."""
+    return (*(conv.name for conv in convolutions(config)), "norm4")

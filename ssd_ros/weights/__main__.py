@@ -35,11 +35,19 @@ def describe(weights: Weights) -> str:
         f"pixels wide, clip: {config.clip}",
         "mean (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.mean),
         "std (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.std),
+        "int8": _describe_quantisation(weights),
         "training": json.dumps(dict(weights.training), ensure_ascii=False)
         if weights.training
         else "not recorded",
     }
     return "\n".join(f"{name + ':':15}{value}" for name, value in lines.items())
+
+
+def _describe_quantisation(weights: Weights) -> str:
+    if weights.quantisation is None:
+        return "not quantised (python -m training.quantize)"
+    kept = sorted(weights.quantisation.kept)
+    return "quantised" + (f", but for {', '.join(kept)}" if kept else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

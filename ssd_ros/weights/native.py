@@ -2,7 +2,9 @@
 """The native weights file: one `.safetensors` with all that is needed to run the network.
 
 Its tensors are the network's state dict. Its metadata are JSON texts under the keys `format`,
-`classes`, `config` (all fields of `SSDConfig`) and `training` (where the weights come from).
+`classes`, `config` (all fields of `SSDConfig`), `training` (where the weights come from) and, in
+quantised files only, `quantisation` (see `quantisation.Quantisation`; other readers of version 2
+ignore it and run the same tensors in floating point).
 
 Version 2 stores the whole configuration. Version 1, which is still read, had only the numbers from
 which that of SSD300 with VGG16 was computed (scales, aspect ratios, width), so that it could not
@@ -22,6 +24,8 @@ from ssd_ros.model.config import PAPER_VOC, FeatureMap, SSDConfig, scaled_channe
 from ssd_ros.model.layers import tensor_shapes
 from ssd_ros.weights.containers import Arrays, Header, load_floats, open_file
 from ssd_ros.weights.layout import Mismatch, check_count, compare
+from ssd_ros.weights.quantisation import Quantisation
+from ssd_ros.weights.quantisation import parse as parse_quantisation
 from ssd_ros.weights.weights import Weights, WeightsError, check_class_names
 
 FAMILY = "an ssd_ros file"
@@ -38,7 +42,7 @@ def inspect(header: Header) -> Mismatch | None:
         extra = tuple(key for key in header.shapes if key not in names)
         note = "has no metadata (classes, configuration)"
         return Mismatch(FAMILY, missing, extra, (), len(names) - len(missing), note)
-    classes, config, _ = _parse(header.metadata)
+    classes, config, *_ = _parse(header.metadata)
     try:
         expected = tensor_shapes(config, len(classes))
     except ValueError as error:
@@ -48,15 +52,17 @@ def inspect(header: Header) -> Mismatch | None:
 
 def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) -> Weights:
     """See `Layout.convert`."""
-    classes, config, training = _parse(header.metadata)
+    classes, config, training, quantisation = _parse(header.metadata)
     if class_names is not None:
         check_count(class_names, len(classes))
         classes = check_class_names(list(class_names))
-    return Weights(tensors, classes, config, training, header.bfloat16)
+    return Weights(tensors, classes, config, training, header.bfloat16, quantisation)
 
 
-def _parse(metadata: Mapping[str, str]) -> tuple[tuple[str, ...], SSDConfig, dict[str, Any]]:
-    """Class names, configuration and provenance.
+def _parse(
+    metadata: Mapping[str, str],
+) -> tuple[tuple[str, ...], SSDConfig, dict[str, Any], Quantisation | None]:
+    """Class names, configuration, provenance and quantisation.
 
     Raises:
         WeightsError: the format is unknown, or metadata are missing or unusable.
@@ -68,11 +74,14 @@ def _parse(metadata: Mapping[str, str]) -> tuple[tuple[str, ...], SSDConfig, dic
     try:
         config = parsers[metadata["format"]](metadata)
         training = dict(_value(metadata, "training"))
+        quantisation = None
+        if "quantisation" in metadata:
+            quantisation = parse_quantisation(_value(metadata, "quantisation"), config)
     except WeightsError:
         raise
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise WeightsError(f"has unusable metadata: {error}") from None
-    return classes, config, training
+    return classes, config, training, quantisation
 
 
 def _config(metadata: Mapping[str, str]) -> SSDConfig:
@@ -159,6 +168,8 @@ def to_bytes(weights: Weights) -> bytes:
         "config": json.dumps(asdict(weights.config)),
         "training": json.dumps(dict(weights.training), ensure_ascii=False),
     }
+    if weights.quantisation is not None:
+        metadata["quantisation"] = json.dumps(weights.quantisation.to_json())
     tensors = {}
     for key, value in weights.tensors.items():
         tensor = torch.as_tensor(value).detach().cpu().contiguous()

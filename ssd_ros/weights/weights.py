@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssd_ros.model.ssd import SSD
+    from ssd_ros.weights.quantisation import Quantisation
 
 
 class WeightsError(ValueError):
@@ -33,6 +34,7 @@ class Weights:
         training: where the weights come from (data, mAP, iterations, date), for people.
         bfloat16: names of the arrays that a file stores as bfloat16. NumPy lacks the type; here
             they are float32 with the same values.
+        quantisation: what is needed to run the network in int8; None if that was not measured.
     """
 
     tensors: Mapping[str, np.ndarray] | Mapping[str, Tensor]
@@ -40,6 +42,7 @@ class Weights:
     config: SSDConfig
     training: Mapping[str, Any] = field(default_factory=dict)
     bfloat16: frozenset[str] = frozenset()
+    quantisation: Quantisation | None = None
 
     def model(self) -> SSD:
         """The PyTorch network with these weights, float32, on the CPU, in evaluation mode."""

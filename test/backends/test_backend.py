@@ -178,7 +178,7 @@ def test_openvino_s_precision(name, supported, expected):
 
 
 def test_a_precision_without_hardware_is_refused(weights):
-    with pytest.raises(ValueError, match=r"must be auto, fp32 for OpenVINO .*, got 'bf16'"):
+    with pytest.raises(ValueError, match=r"must be auto, fp32, int8 for OpenVINO .*, got 'bf16'"):
         choose_precision("bf16", ["FP32", "INT8"])
 
 
