@@ -20,7 +20,7 @@ import openvino as ov
 import torch
 from images import SIZE, image_of
 from measuring import Table, add_arguments, alternate, cores, milliseconds, report
-from networks import CANDIDATES, SURE, converted, torchvision_network, weights_of_width
+from networks import CANDIDATES, SURE, converted, quantised, torchvision_network, weights_of_width
 
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.openvino import choose_precision
@@ -77,6 +77,7 @@ def measure(outputs: int, options: argparse.Namespace) -> Table:
     images = [Image(image)]
     for width in options.widths:
         weights = converted(theirs) if width == 1 else weights_of_width(width, outputs)
+        weights = quantised(weights)
         for backend, precision in variants():
             choice = BackendOptions(backend, "cpu", precision, options.threads)
             detector = Detector(weights, choice, thresholds)
@@ -114,6 +115,8 @@ def variants() -> Iterator[tuple[str, str]]:
     supported = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if choose_precision("auto", supported) == "bf16":
         yield "openvino", "bf16"
+    if "INT8" in supported:
+        yield "openvino", "int8"
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ import numpy as np
 import openvino as ov
 from inference import variants
 from measuring import Table, add_arguments, cores, report
-from networks import weights_of_width
+from networks import quantised, weights_of_width
 from tqdm import tqdm
 
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
-from ssd_ros.backends.openvino import OpenVINOBackend
+from ssd_ros.backends.openvino import OpenVINOBackend, choose_precision, weight_bits
 from ssd_ros.weights.weights import Weights
 
-TYPES = {"fp32": "f32", "bf16": "bf16"}
+TYPES = {"fp32": "f32", "bf16": "bf16"}  # of what is not int8
 COLUMNS = {
     "width": "`width`",
     "precision": "precision",
@@ -59,13 +59,14 @@ def main() -> int:
     turns = len(options.widths) * len(precisions) * options.repeats
     with tqdm(total=turns, unit="turn", disable=None) as bar, tempfile.TemporaryDirectory() as path:
         for width in options.widths:
-            weights = weights_of_width(width)
+            weights = quantised(weights_of_width(width))
             for precision in precisions:
                 rows.append(compare(weights, precision, Path(path), options, bar))
     text = (
         f"Network alone, 21 outputs a box, {options.threads} threads. Medians of "
         f"{options.repeats} alternating turns of {options.seconds} s each; benchmark_app with the "
-        "same graph, `-hint latency -api sync`."
+        "same graph, `-hint latency -api sync`; it pins its threads, ssd_ros leaves them to the "
+        "system, for the robot's other processes."
     )
     report(options, [Table("Network against OpenVINO's benchmark_app", text, COLUMNS, rows)])
     return 0
@@ -75,13 +76,17 @@ def compare(
     weights: Weights, precision: str, folder: Path, options: argparse.Namespace, bar: tqdm
 ) -> dict[str, object]:
     """The row of one network and precision."""
-    ov.save_model(openvino_graph.build(weights), folder / "network.xml", compress_to_fp16=False)
+    bits = weight_bits() if precision == "int8" else None
+    graph = openvino_graph.build(weights, bits)
+    ov.save_model(graph, folder / "network.xml", compress_to_fp16=False)
+    supported = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    floats = choose_precision("auto", supported) if precision == "int8" else precision
     choice = BackendOptions("openvino", "cpu", precision, options.threads)
     backend = OpenVINOBackend(weights, choice)
     ours, theirs = list[float](), list[float]()
     for _ in range(options.repeats):
         ours.append(latency(backend, options.seconds, weights.config.input_size))
-        theirs.append(benchmark_app(folder, precision, options))
+        theirs.append(benchmark_app(folder, floats, options))
         bar.update()
     backend.close()
     ms, app_ms = statistics.median(ours), statistics.median(theirs)

@@ -9,13 +9,17 @@ have a score above 0.01 and SURE of them a score above 0.5.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from images import SIZE, image_of
+from measuring import ROOT
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.ssd import SSD as TorchvisionSSD
@@ -29,6 +33,7 @@ from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import native, reader
 from ssd_ros.weights.weights import Weights
 
+sys.path.append(str(ROOT))  # training/ is not installed
 CANDIDATES, SURE = 400, 40
 CLASSES = {91: class_names.COCO, 21: class_names.VOC}  # by outputs, background included
 
@@ -72,10 +77,21 @@ def weights_of_width(width: float, outputs: int = 21) -> Weights:
     return Weights(model.state_dict(), tuple(classes), model.config)
 
 
-def write_weights(folder: Path, width: float) -> Path:
+def quantised(weights: Weights) -> Weights:
+    """The same with ranges for int8, measured on the benchmarks' image alone."""
+    from training.quantisation import ranges  # NNCF takes seconds to import
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "image.png")
+        cv2.imwrite(str(file), image_of(SIZE))
+        return replace(weights, quantisation=ranges.measure(weights, [file]))
+
+
+def write_weights(folder: Path, width: float, int8: bool = False) -> Path:
     """A weights file with 20 classes, as a node reads it."""
-    path = folder / f"width-{width:g}.safetensors"
-    native.write(path, weights_of_width(width))
+    path = folder / f"width-{width:g}{'-int8' if int8 else ''}.safetensors"
+    weights = weights_of_width(width)
+    native.write(path, quantised(weights) if int8 else weights)
     return path
 
 

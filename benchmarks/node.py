@@ -5,8 +5,9 @@
 
 First the overhead of ROS: one camera, slow enough that nothing waits, and between its images the
 bare detector in this process; medians of both from the same seconds. Then the load: 1 and 4 cameras
-at 30 Hz, raw and compressed. Last, networks of other widths (networks.py) with the same cameras,
-640x480 raw. Latency is from an image's stamp to the arrival of its detections.
+at 30 Hz, raw and compressed. Last, networks of other widths (networks.py), with ranges for int8
+and without, with the same cameras, 640x480 raw. Latency is from an image's stamp to the arrival
+of its detections.
 """
 
 from __future__ import annotations
@@ -234,8 +235,8 @@ def plan(folder: Path, options: argparse.Namespace) -> list[tuple[int, Camera, s
         return []
     kinds = itertools.product(options.cameras, options.sizes, options.transports)
     loads = [(n, (size, kind), options.weights) for n, size, kind in kinds]
-    for width in options.widths:
-        path = str(write_weights(folder, width))
+    for width, int8 in itertools.product(options.widths, (False, True)):
+        path = str(write_weights(folder, width, int8))
         loads += [(n, (SIZE, "raw"), path) for n in options.cameras]
     return [
         (n, Camera(*camera, options.rate, options.reliability), path) for n, camera, path in loads
