@@ -77,6 +77,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         print(
-            "\ninterrupted: the results of finished benchmarks are kept; python benchmarks/render.py"
+            "\ninterrupted: results of finished benchmarks are kept; "
+            "show them with: python benchmarks/render.py"
         )
         sys.exit(130)
