@@ -76,5 +76,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\ninterrupted; the results so far become a page with python benchmarks/render.py")
+        print(
+            "\ninterrupted: results of finished benchmarks are kept; "
+            "show them with: python benchmarks/render.py"
+        )
         sys.exit(130)
