@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights.native import to_bytes
+from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 from training.data import voc
@@ -131,7 +133,8 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
     )
 
 
-def _measure(weights: Weights, files: Sequence[Path]) -> Any:
+def _measure(weights: Weights, files: Sequence[Path]) -> Quantisation:
+    os.environ.setdefault("NNCF_CI", "1")  # or it sends statistics about its use over the network
     try:
         from training.quantisation import ranges  # NNCF takes seconds to import
     except ModuleNotFoundError as error:
