@@ -5,7 +5,8 @@
 
 As on a robot, PyTorch is hidden from the node's process, unless --with-pytorch is given, and the
 Fast DDS profile is the camera's alone: in the node it would be 67 MB more for images it does not
-send. Start-up is from the start of the process until the detections of a first image arrive in another process.
+send. Start-up is from the start of the process until the detections of a first image arrive in
+another process.
 """
 
 from __future__ import annotations
