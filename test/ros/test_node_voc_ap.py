@@ -22,7 +22,11 @@ from training.evaluation.matching import Predictions
 
 
 def published(
-    graph: Graph, weights: str, examples: Sequence[samples.Sample], classes: Sequence[str]
+    graph: Graph,
+    weights: str,
+    precision: str,
+    examples: Sequence[samples.Sample],
+    classes: Sequence[str],
 ) -> Predictions:
     """What a running node answers to the images of a data set; image i is examples[i]."""
     limits = predictions.THRESHOLDS
@@ -30,7 +34,7 @@ def published(
         {
             "weights": weights,
             "device": "cpu",
-            "precision": "fp32",
+            "precision": precision,
             "score_threshold": limits.score_threshold,
             "nms_iou_threshold": limits.nms_iou_threshold,
             "max_detections": limits.max_detections,
@@ -50,23 +54,25 @@ def published(
 
 
 def map_of_both(
-    graph: Graph, weights: str, root: Path, image_sets: str
+    graph: Graph, weights: str, precision: str, root: Path, image_sets: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Figures of `training.evaluate` and of the running node."""
-    detector = Detector(weights, BackendOptions(), predictions.THRESHOLDS)
+    options = BackendOptions(device="cpu", precision=precision)
+    detector = Detector(weights, options, predictions.THRESHOLDS)
     examples, classes = samples.load(voc.find_images(root, image_sets), detector.classes)
     there = predictions.annotated(examples)
     found = predictions.detect(detector, examples, batch=1)  # as the node
-    heard = published(graph, weights, examples, classes)
+    heard = published(graph, weights, precision, examples, classes)
     return metrics.compute_metrics(found, there, classes), metrics.compute_metrics(
         heard, there, classes
     )
 
 
-def test_evaluation_and_the_running_node_agree(graph, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_evaluation_and_the_running_node_agree(graph, tmp_path, precision):
     arguments = [str(tmp_path / "set"), "--images", "1", "--held-out", "24", "--seed", "77"]
     assert dataset.main(arguments) == 0
-    evaluated, heard = map_of_both(graph, "demo", tmp_path / "set", "test")
+    evaluated, heard = map_of_both(graph, "demo", precision, tmp_path / "set", "test")
     assert evaluated["map_voc2007"] > 0.6
     for key in ("map_voc2007", "map"):
         assert heard[key] == pytest.approx(evaluated[key], abs=1e-4)
