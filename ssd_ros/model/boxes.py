@@ -18,8 +18,9 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     Returns:
         (...), 0 to 1.
     """
-    ax1, ay1, ax2, ay2 = np.moveaxis(np.asarray(boxes, np.float64), -1, 0)
-    bx1, by1, bx2, by2 = np.moveaxis(np.asarray(others, np.float64), -1, 0)
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    ax1, ay1, ax2, ay2 = (boxes[..., k] for k in range(4))
+    bx1, by1, bx2, by2 = (others[..., k] for k in range(4))
     shared = _area(
         np.minimum(ax2, bx2) - np.maximum(ax1, bx1), np.minimum(ay2, by2) - np.maximum(ay1, by1)
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Candidates whose overlaps are computed at once: at first few, as suppressed ones cost nothing
 # later; then twice as many each time, up to a limit of the memory (some 10 MB).
-_FIRST_CHUNK, _LARGEST_CHUNK = 64, 512
+_FIRST_CHUNK, _LARGEST_CHUNK = 96, 256
 
 
 class _Candidates(NamedTuple):
@@ -179,33 +179,44 @@ def suppress(
     kept = np.empty(0, np.int64)
     start, size = 0, _FIRST_CHUNK
     while start < len(labels) and len(kept) < count:
-        chunk = np.arange(start, min(start + size, len(labels)))
-        _, worse = _overlaps(corners, labels, kept, chunk, iou_threshold)
-        stays = np.ones(len(chunk), bool)
-        stays[worse] = False
-        chunk = chunk[stays]
-        better, worse = _overlaps(corners, labels, chunk, chunk, iou_threshold)
-        in_order = better < worse
-        stays = _survivors(better[in_order], worse[in_order], len(chunk))
-        kept = np.append(kept, chunk[stays])
+        rows = np.append(kept, np.arange(start, min(start + size, len(labels))))
         start, size = start + size, min(2 * size, _LARGEST_CHUNK)
+        better, worse = _pairs(labels[rows], len(kept))
+        overlap = _overlap(corners[rows], better, worse, iou_threshold)
+        kept = rows[_survivors(better[overlap], worse[overlap], len(rows))]
     return kept[:count]
 
 
-def _overlaps(
-    corners: np.ndarray, labels: np.ndarray, a: np.ndarray, b: np.ndarray, iou_threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Index pairs into a and b, which are rows, of one class with an IoU above the threshold."""
-    near = labels[a][:, None] == labels[b]
+def _pairs(labels: np.ndarray, settled: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of rows of one class: the better rows, which come first, and the worse ones.
+
+    Args:
+        labels: (R,).
+        settled: number of first rows that are not paired with each other.
+    """
+    by_class = np.argsort(labels, kind="stable")
+    ordered = labels[by_class]
+    place = np.arange(len(labels))
+    first = np.searchsorted(ordered, ordered)  # place of the first row of the same class
+    counts = np.where(by_class < settled, 0, place - first)
+    ends = np.cumsum(counts)
+    worse = np.repeat(place, counts)
+    better = np.arange(len(worse)) - np.repeat(ends - counts - first, counts)
+    return by_class[better], by_class[worse]
+
+
+def _overlap(
+    corners: np.ndarray, better: np.ndarray, worse: np.ndarray, iou_threshold: float
+) -> np.ndarray:
+    """Indices of the pairs of rows whose IoU is above the threshold."""
     # Comparisons in single precision are exact, and leave few pairs.
-    x1, y1, x2, y2 = np.ascontiguousarray(corners[a].T)[..., None]
-    u1, v1, u2, v2 = np.ascontiguousarray(corners[b].T)
-    for nearer in (x1 < u2, u1 < x2, y1 < v2, v1 < y2):
-        near &= nearer
+    x1, y1, x2, y2 = np.ascontiguousarray(corners.T)
+    near = x1[better] < x2[worse]
+    near &= x1[worse] < x2[better]
+    near &= y1[better] < y2[worse]
+    near &= y1[worse] < y2[better]
     index = np.flatnonzero(near)
-    i, j = index // max(len(b), 1), index % max(len(b), 1)
-    overlap = iou(corners[a[i]], corners[b[j]]) > iou_threshold
-    return i[overlap], j[overlap]
+    return index[iou(corners[better[index]], corners[worse[index]]) > iou_threshold]
 
 
 def _survivors(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:
