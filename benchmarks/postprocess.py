@@ -80,8 +80,8 @@ def main() -> int:
     text = (
         f"From logits and offsets of one image to detections on the CPU, {OUTPUTS} outputs a box, "
         f"{options.threads} threads, medians of {options.rounds} alternating rounds of {BURST} "
-        "runs. The outputs are simulated as a trained detector's, with 150 boxes on objects, or from "
-        "real weights and an image where these are given; with *noise* every box passes."
+        "runs. The outputs are simulated as a trained detector's, with 150 boxes on objects, or "
+        "from real weights and an image where these are given; with *noise* every box passes."
     )
     report(options, [Table("Post-processing", text, COLUMNS, rows)])
     return 0
