@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
 from images import SIZE, image_of
 from measuring import Table, add_arguments, alternate, cores, milliseconds, report
 from networks import CANDIDATES, SURE, converted, quantised, torchvision_network, weights_of_width
 
 from ssd_ros.backends.backend import BackendOptions
-from ssd_ros.backends.openvino import choose_precision
+from ssd_ros.backends.openvino import choose_precision, engine
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
@@ -112,7 +111,7 @@ def variants() -> Iterator[tuple[str, str]]:
     """Engines and precisions that are worth their time on this processor."""
     yield "pytorch", "fp32"
     yield "openvino", "fp32"
-    supported = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    supported = engine().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if choose_precision("auto", supported) == "bf16":
         yield "openvino", "bf16"
     if "INT8" in supported:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
-from ssd_ros.backends.openvino import OpenVINOBackend, choose_precision, weight_bits
+from ssd_ros.backends.openvino import OpenVINOBackend, choose_precision, engine, weight_bits
 from ssd_ros.weights.weights import Weights
 
 TYPES = {"fp32": "f32", "bf16": "bf16"}  # of what is not int8
@@ -79,7 +79,7 @@ def compare(
     bits = weight_bits() if precision == "int8" else None
     graph = openvino_graph.build(weights, bits)
     ov.save_model(graph, folder / "network.xml", compress_to_fp16=False)
-    supported = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    supported = engine().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     floats = choose_precision("auto", supported) if precision == "int8" else precision
     choice = BackendOptions("openvino", "cpu", precision, options.threads)
     backend = OpenVINOBackend(weights, choice)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class OpenVINOBackend:
             raise ValueError(
                 f"device must be auto or cpu for backend 'openvino', got '{options.device}'"
             )
-        core = ov.Core()
+        core = engine()
         supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         quantised = weights.quantisation is not None
         self.precision = choose_precision(options.precision, supported, quantised)
@@ -100,6 +101,17 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Releases the network."""
         self._request = None
+
+
+@functools.cache
+def engine() -> ov.Core:
+    """OpenVINO's one engine for the process, which is never destroyed.
+
+    Each engine gives the thread another stack for signal handlers, and on its end restores the one
+    before. With two of them the first to end frees the stack that the second restores, and the
+    next signal ends the process.
+    """
+    return ov.Core()
 
 
 def choose_precision(name: str, supported: list[str], quantised: bool = False) -> str:

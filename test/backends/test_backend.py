@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface between detector and engine, with every engine."""
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -121,6 +122,27 @@ def test_pytorch_s_threads_are_set_where_they_are_asked_for(weights):
 
 def test_openvino_runs_with_the_threads_that_are_asked_for(weights):
     assert "1 threads" in create(weights, BackendOptions("openvino", threads=1)).note
+
+
+SIGNAL_AFTER_SWAPS = """
+import os, signal
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.backends.create import create
+from ssd_ros.weights.reader import read
+
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+weights, options = read("demo"), BackendOptions("openvino")
+older, newer = create(weights, options), create(weights, options)
+del older
+del newer
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_swaps_of_networks_is_handled():
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_AFTER_SWAPS]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "handled\n"), result.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@
 from dataclasses import replace
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 from made_weights import quantised
@@ -12,7 +11,7 @@ from made_weights import quantised
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import choose, create
-from ssd_ros.backends.openvino import choose_precision, weight_bits
+from ssd_ros.backends.openvino import choose_precision, engine, weight_bits
 from ssd_ros.backends.pytorch import choose_precision as choose_for_pytorch
 from ssd_ros.model.layers import convolutions, heads
 from ssd_ros.model.ssd import SSD
@@ -39,7 +38,7 @@ def weights(images) -> Weights:
 def layer_types(weights: Weights, bits: int | None) -> dict[str, str]:
     """The type in which the processor really runs each convolution."""
     model = openvino_graph.build(weights, bits)
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = engine().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     infos = [
         (op.get_friendly_name(), op.get_rt_info()) for op in compiled.get_runtime_model().get_ops()
     ]
