@@ -55,6 +55,25 @@ def test_native_weights_are_read_without_pytorch():
         assert fact in printed
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "no engine is installed: pip install openvino"),
+        ("device='cuda'", "device 'cuda' needs PyTorch: the module 'torch' is not installed"),
+        ("backend='openvino'", "backend 'openvino' needs the module 'openvino', which is not"),
+    ],
+)
+def test_without_an_engine_the_message_says_what_to_install(options, message):
+    printed = run_without_torch(
+        "sys.modules['openvino'] = None\n"
+        "from ssd_ros.backends.backend import BackendOptions\n"
+        "from ssd_ros.backends.create import import_engine\n"
+        f"try:\n    import_engine(BackendOptions({options}))\n"
+        "except ValueError as error:\n    print(error)\n"
+    )
+    assert message in printed
+
+
 def test_openvino_detects_without_pytorch():
     run_without_torch(
         "import numpy as np\n"

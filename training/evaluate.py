@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if result["coco"] is None:
             print("no COCO metrics: pip install faster-coco-eval", file=sys.stderr)
+    print(detector.note)
     print(metrics.format_table(result))
     if options.json:
         atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())

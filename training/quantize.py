@@ -112,9 +112,9 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
         BackendOptions("openvino", "cpu", precision, options.threads)
         for precision in ("fp32", "int8")
     )
+    ranged = replace(weights, quantisation=_measure(weights, files))
     before = mean_ap(validation, fp32, weights)
     print(f"fp32: mAP {before:.4f} on {len(validation)} images of {options.val_sets}")
-    ranged = replace(weights, quantisation=_measure(weights, files))
     size = weights.config.input_size
     images = network_input([Image(image_files.read(f)) for f in files[:IMAGES_TO_RANK]], size)
     evaluate = functools.partial(mean_ap, validation, int8)

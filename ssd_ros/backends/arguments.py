@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="auto",
         choices=("auto", *PRECISIONS),
-        help="auto is the fastest that keeps the detections the same: fp16 on CUDA; on a CPU "
+        help="auto is the fastest that keeps the accuracy: fp16 on CUDA; on a CPU "
         "with OpenVINO int8 if the weights are quantised, else bf16 if the processor has it; "
         "else fp32 (default: %(default)s)",
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +23,7 @@ class BackendOptions:
     Attributes:
         backend: `auto` (see `create.choose`) or one of BACKENDS.
         device: `auto` (CUDA where there is a device, else the CPU), `cpu`, `cuda`, `cuda:N`.
-        precision: `auto` (the fastest that keeps the detections the same) or one of PRECISIONS;
+        precision: `auto` (the fastest that keeps the accuracy) or one of PRECISIONS;
             PyTorch uses fp32 instead of one that changes the outputs too much.
         threads: CPU threads, 0 for the engine's default. PyTorch has one setting for the process.
 
@@ -41,6 +42,8 @@ class BackendOptions:
                 raise ValueError(
                     f"{name} must be auto, {', '.join(choices)}, got '{getattr(self, name)}'"
                 )
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{self.device}'")
         if self.threads < 0:
             raise ValueError(f"threads must be at least 0, got {self.threads}")
 

@@ -42,9 +42,7 @@ def import_engine(options: BackendOptions = BackendOptions()) -> str:  # noqa: B
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("torch", "torchvision", "openvino"):
             raise
-        raise ValueError(
-            f"backend '{name}' needs the module '{error.name}', which is not installed"
-        ) from error
+        raise ValueError(_not_installed(options, name, error.name or "")) from error
     return name
 
 
@@ -60,6 +58,14 @@ def choose(options: BackendOptions) -> str:
         options.device == "auto" and (options.precision == "int8" or not _cuda_is_available())
     )
     return "openvino" if on_cpu and importlib.util.find_spec("openvino") else "pytorch"
+
+
+def _not_installed(options: BackendOptions, backend: str, module: str) -> str:
+    if options.backend == backend:
+        return f"backend '{backend}' needs the module '{module}', which is not installed"
+    if options.device.startswith("cuda"):
+        return f"device '{options.device}' needs PyTorch: the module '{module}' is not installed"
+    return "no engine is installed: pip install openvino (or torch and torchvision)"
 
 
 def _cuda_is_available() -> bool:

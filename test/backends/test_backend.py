@@ -151,6 +151,7 @@ def test_a_signal_after_swaps_of_networks_is_handled():
         ("backend", "abacus", "backend must be auto, openvino, pytorch, got 'abacus'"),
         ("precision", "fp64", "precision must be auto, fp32, bf16, fp16, int8, got 'fp64'"),
         ("threads", -1, "threads must be at least 0, got -1"),
+        ("device", "gpu", "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name_and_value(option, value, message):
