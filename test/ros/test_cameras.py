@@ -83,7 +83,7 @@ def test_a_jpeg_is_decoded_as_small_as_the_network_allows(graph, min_size, heigh
 
 def test_a_jpeg_is_never_decoded_smaller_than_the_network_s_own_input(graph):
     model = SSD(2, config=with_input_of_320_pixels(PAPER_VOC.with_width(0.0625)))
-    detector = Detector(Weights(model.state_dict(), ("cup", "cat"), model.config), "cpu")
+    detector = Detector(Weights(model.state_dict(), ("cup", "cat"), model.config))
     taken = []
 
     class Recording(Camera):
