@@ -93,8 +93,7 @@ def detectors(theirs: Any, ours: Weights, images: list[np.ndarray]) -> Runs:
     def detector(weights: Weights, precision: str) -> Callable[[], object]:
         loaded = Detector(weights, BackendOptions("pytorch", str(device), precision), THRESHOLDS)
         loaded.warm_up(len(images))
-        if loaded.note:
-            print(f"note: {loaded.note}", file=sys.stderr)
+        print(f"note: {loaded.note}", file=sys.stderr)
         batch = [Image(image) for image in images]
         return lambda: loaded(batch)
 

@@ -63,7 +63,7 @@ def main() -> int:
             for precision in precisions:
                 rows.append(compare(weights, precision, Path(path), options, bar))
     text = (
-        f"Network alone, 21 outputs a box, {options.threads} threads. Medians of "
+        f"Network without post-processing, 21 outputs a box, {options.threads} threads. Medians of "
         f"{options.repeats} alternating turns of {options.seconds} s each; benchmark_app with the "
         "same graph, `-hint latency -api sync`; it pins its threads, ssd_ros leaves them to the "
         "system, for the robot's other processes."

@@ -42,10 +42,19 @@ class BackendOptions:
                 raise ValueError(
                     f"{name} must be auto, {', '.join(choices)}, got '{getattr(self, name)}'"
                 )
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{self.device}'")
+        check_device(self.device)
         if self.threads < 0:
             raise ValueError(f"threads must be at least 0, got {self.threads}")
+
+
+def check_device(name: str) -> None:
+    """Checks the form of a device's name.
+
+    Raises:
+        ValueError: it is not `auto`, `cpu`, `cuda` or `cuda:N`.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'")
 
 
 class Backend(Protocol):

@@ -48,7 +48,7 @@ def build(weights: Weights, weight_bits: int | None = None) -> Model:
 class _Activation(NamedTuple):
     """What a layer computes: in floating point, and rounded to the levels of its range.
 
-    Whoever reads it takes one of them. What nobody reads is no part of the model.
+    The layers that use it take one of the two; an unused one is not part of the model.
     """
 
     exact: Node

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.backends.backend import BackendOptions, check_device
 from ssd_ros.backends.cuda_graph import CudaGraph
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.precision import PRECISIONS, Outputs, all_finite, difference
@@ -157,15 +157,11 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ValueError: the name is none of these, or there is no such device.
     """
+    check_device(name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(
             f"device '{name}' not found: PyTorch {torch.__version__} reports {count} CUDA devices"
