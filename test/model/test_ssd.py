@@ -15,8 +15,7 @@ from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.layers import tensor_shapes
 from ssd_ros.model.postprocess import postprocess
-from ssd_ros.model.ssd import SSD
-from ssd_ros.model.vgg16 import L2Norm
+from ssd_ros.model.ssd import SSD, L2Norm
 from ssd_ros.weights import reader
 
 
@@ -61,7 +60,7 @@ def test_the_table_of_layers_names_the_state_dict_s_tensors(width):
 def test_channels_can_be_chosen_one_by_one():
     channels = (*PAPER_VOC.with_width(0.125).channels[:-1], (24, 40))
     model = SSD(2, config=replace(PAPER_VOC, channels=channels)).eval()
-    assert model.conv11[2].weight.shape == (40, 24, 3, 3)
+    assert model.get_submodule("conv11.2").weight.shape == (40, 24, 3, 3)
     with torch.inference_mode():
         assert model(torch.rand(1, 3, 300, 300))[0].shape == (1, 8732, 3)
 
