@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from ssd_ros.model import vgg16
+from ssd_ros.model import resnet50, vgg16
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.steps import INPUT, Conv, Network, Norm, Pool, channels_of, side_of, walk
 
 Shape = tuple[int, ...]
 
-_NETWORKS = {"vgg16": vgg16.network}
+_NETWORKS = {"vgg16": vgg16.network, "resnet50": resnet50.network}
 
 
 def network(config: SSDConfig) -> Network:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,6 +78,14 @@ class SSD(nn.Module):
                     nn.init.xavier_uniform_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        # Each residual block adds to the variance; without batch normalisation it would grow to
+        # the power of their number.
+        sums = [step for step in self.network.steps if isinstance(step, Add)]
+        with torch.no_grad():
+            for step in sums:
+                conv = self.get_submodule(step.reads[0])
+                assert isinstance(conv, nn.Conv2d)
+                conv.weight /= math.sqrt(len(sums))
 
     def normalise(self, images: Tensor) -> Tensor:
         """The network's input for 8-bit images.

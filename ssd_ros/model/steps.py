@@ -66,7 +66,10 @@ class Norm(Step):
 
 @dataclass(frozen=True)
 class Add(Step):
-    """The sum of two results, with a ReLU: the end of a residual block (arXiv 1512.03385)."""
+    """The sum of two results, with a ReLU: the end of a residual block (arXiv 1512.03385).
+
+    It reads the block's last convolution first, then the shortcut.
+    """
 
 
 @dataclass(frozen=True)
@@ -103,16 +106,18 @@ def walk(network: Network, x: T, compute: Callable[..., T]) -> list[T]:
 
 
 def channels_of(step: Step, *inputs: int) -> int:
-    """Channels of a step's result; the inputs are those of what it reads."""
+    """Channels of a step's result; the inputs are those of what it reads.
+
+    Raises:
+        ValueError: a sum of results with different channels.
+    """
+    if len(set(inputs)) > 1:
+        raise ValueError(f"channels must be equal where '{step.name}' adds, got {inputs}")
     return step.outputs if isinstance(step, Conv) else inputs[0]
 
 
 def side_of(step: Step, *inputs: int) -> int:
-    """Cells along one side of a step's result; the inputs are those of what it reads.
-
-    Raises:
-        ValueError: a sum of maps of different sizes.
-    """
+    """Cells along one side of a step's result; the inputs are those of what it reads."""
     if isinstance(step, Conv):
         covered = step.dilation * (step.kernel - 1) + 1
         return (inputs[0] + 2 * step.padding - covered) // step.stride + 1
