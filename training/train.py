@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model import resnet50
+from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
 from training.data import batches, samples, voc
@@ -114,16 +115,33 @@ def warn_of_degenerate_boxes(data: TrainingData) -> None:
 def create_model(run: Options, data: TrainingData) -> SSD:
     """The network on the CPU, initialised randomly or with pretrained weights."""
     source = pretrained.read(run.init) if run.init else None
-    config = source.config if source else PAPER_VOC
+    config = initial_config(run, source)
     if not (source and source.classes):  # a detector's heads only fit its own default boxes
         config = box_scales.with_scales(config, run.boxes, data.samples)
     model = SSD(len(data.classes), run.width, config)
     pretrained.zero_init_heads(model)
     if run.batch_norm:
         batch_norm.add(model)
+    elif config.backbone == "resnet50" and not (source and source.folded):
+        batch_norm.add(model, resnet50.BASE)
     if source:
         pretrained.apply(model, source, data.classes, pretrained.layers(model, run.init_layers))
     return model
+
+
+def initial_config(run: Options, source: pretrained.Pretrained | None) -> SSDConfig:
+    """The configuration of the pretrained weights, or of the base network without any.
+
+    Raises:
+        ValueError: the pretrained weights are of another base network.
+    """
+    if source is None:
+        return RESNET50 if run.base == "resnet50" else PAPER_VOC
+    if run.base not in ("auto", source.config.backbone):
+        raise ValueError(
+            f"--base {run.base} differs from --init {run.init}, which has {source.config.backbone}"
+        )
+    return source.config
 
 
 def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:

@@ -87,6 +87,11 @@ def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) 
     return Weights(arrays, check_class_names(list(class_names)), CONFIG, bfloat16=bfloat16)
 
 
+def unfolded(tensors: Arrays) -> Arrays:
+    """The base network of a file with its batch normalisation, as a training has it."""
+    return resnet50.unfolded(tensors, _BASE)
+
+
 def _shapes(classes: int) -> dict[str, Shape]:
     """Names and shapes of the state dict."""
     ours = tensor_shapes(CONFIG, classes)
