@@ -3,6 +3,6 @@
 
 from ssd_ros.weights import native
 from ssd_ros.weights.layout import Layout
-from ssd_ros.weights.layouts import torchvision
+from ssd_ros.weights.layouts import ml_rover, torchvision
 
-LAYOUTS: tuple[Layout, ...] = (native, torchvision)
+LAYOUTS: tuple[Layout, ...] = (native, torchvision, ml_rover)
