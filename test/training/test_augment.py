@@ -98,7 +98,7 @@ def test_degenerate_boxes_are_ignored_and_counted(root, tmp_path):
     )
     trainval, _ = samples.load(voc.find_images(bad, "trainval"))
     assert len(trainval[0].labels) == 3
-    assert samples.degenerate_boxes(trainval) == {str(path): 1}
+    assert samples.invalid_boxes(trainval) == {str(path): 1}
     _, boxes, labels, _ = DetectionDataset(trainval, Augment("none", FILL, 300), 0)[0]
     assert len(boxes) == len(labels) == 2
 
