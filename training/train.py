@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ssd_ros.command_line import plural
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
@@ -168,9 +169,10 @@ def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:
     if processes.is_main:
         device = f"{processes.count} x {processes.device_name}"
         stored = options.as_dict(run)
+        count_classes = f"{len(data.classes)} class{'es' if len(data.classes) > 1 else ''}"
         run_files.add_session(trainer.out, iteration, given, stored, data.classes, device)
         print(
-            f"{len(data.samples)} images, {len(data.classes)} classes "
+            f"{plural(len(data.samples), 'image')}, {count_classes} "
             f"({', '.join(data.classes)}), {device}, "
             f"{str(trainer.dtype).split('.')[-1]}, iterations {iteration} to {run.iterations}",
             file=sys.stderr,
