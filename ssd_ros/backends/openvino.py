@@ -11,6 +11,7 @@ import openvino as ov
 
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.command_line import plural
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights.weights import Weights
 
@@ -69,7 +70,7 @@ class OpenVINOBackend:
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
         version = ov.get_version().split("-")[0]
         with_bits = f" with {bits}-bit weights" if bits else ""
-        self.note = f"OpenVINO {version}, {self.precision}{with_bits}, {threads} threads"
+        self.note = f"OpenVINO {version}, {self.precision}{with_bits}, {plural(threads, 'thread')}"
         if options.precision == "auto":
             self.note += f"; {_WHY_AUTO[self.precision]}"
         if bits == 7:

@@ -75,14 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "info":
-            print(f"{options.file}\n{describe(read(options.file, options.classes))}")
+            text = f"{options.file}\n{describe(read(options.file, options.classes))}"
         else:
+            if options.target.suffix != ".safetensors":
+                raise WeightsError(
+                    f"'{options.target}' must end in .safetensors, as its content is"
+                )
             weights = read(options.source, options.classes)
             write(options.target, weights)
-            print(f"wrote {options.target}: {len(weights.classes)} classes")
+            text = f"wrote {options.target}: {len(weights.classes)} classes"
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    print(text)
     return 0
 
 

@@ -121,7 +121,8 @@ def test_pytorch_s_threads_are_set_where_they_are_asked_for(weights):
 
 
 def test_openvino_runs_with_the_threads_that_are_asked_for(weights):
-    assert "1 threads" in create(weights, BackendOptions("openvino", threads=1)).note
+    assert ", 1 thread" in create(weights, BackendOptions("openvino", threads=1)).note
+    assert ", 2 threads" in create(weights, BackendOptions("openvino", threads=2)).note
 
 
 SIGNAL_AFTER_SWAPS = """
