@@ -16,10 +16,10 @@ from ssd_ros.weights.weights import Weights, WeightsError
 def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
     """Weights from a native file, or from a state dict of a known family (`layouts`).
 
-    No code in a file is ever executed. Native files need no PyTorch.
+    No code in a file is ever executed, and PyTorch is not needed.
 
     Args:
-        path: `.safetensors`, or a `.pth` of plain tensors; `demo` for those in the package.
+        path: `.safetensors`, or a `.pth` with a state dict; `demo` for those in the package.
         classes: class names without the background, for a foreign file that has none of its
             own. Those that a family trained on VOC or COCO need none: the number tells them.
 
@@ -27,8 +27,8 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
         weights whose tensors are NumPy arrays of the file's types, float32 for bfloat16.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another network, holds tensors that are
-            missing, misshapen or not finite, or would run code.
+        WeightsError: the file is missing, damaged, of another network, or holds tensors that are
+            missing, misshapen or not finite.
     """
     path = resolve(path)
     try:

@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from ssd_ros.weights.quantisation import Quantisation
 
 
+_LONGEST = 2000  # characters of a message
+
+
 class WeightsError(ValueError):
-    """A weights file that cannot be used; the message names the file and the reason."""
+    """A weights file that cannot be used; the message names the file and the reason.
+
+    Names and values in it come from the file: what is not printable is escaped, so that logs and
+    terminals show the message as it is, and what is very long is cut.
+    """
+
+    def __init__(self, message: str) -> None:
+        cut = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))
 
 
 @dataclass(frozen=True)
