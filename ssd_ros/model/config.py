@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Clip = Literal["none", "size", "centre_and_size", "corners"]
+NMS = Literal["after_clipping", "before_clipping"]
 Backbone = Literal["vgg16", "resnet50"]
 
 INPUT_SIZE = 300  # of the configurations below; the side of the square input in pixels
@@ -63,6 +64,8 @@ class SSDConfig:
         variances: divisors of the centre's and the size's offsets.
         backbone: the architecture of the first stages.
         input_size: side of the square input in pixels.
+        nms: whether non-maximum suppression compares the visible parts of boxes, as in torchvision
+            and mmdetection, or whole boxes, as in amdegroot's and lufficc's implementations.
 
     Raises:
         ValueError: a field has the wrong length, an unknown name, or a number out of range.
@@ -76,10 +79,13 @@ class SSDConfig:
     variances: tuple[float, ...] = VARIANCES
     backbone: Backbone = "vgg16"
     input_size: int = INPUT_SIZE
+    nms: NMS = "after_clipping"
 
     def __post_init__(self) -> None:
         if self.clip not in get_args(Clip):
             raise ValueError(f"clip must be {', '.join(get_args(Clip))}, got {self.clip!r}")
+        if self.nms not in get_args(NMS):
+            raise ValueError(f"nms must be {', '.join(get_args(NMS))}, got {self.nms!r}")
         if self.backbone not in get_args(Backbone):
             raise ValueError(
                 f"backbone must be {', '.join(get_args(Backbone))}, got {self.backbone!r}"

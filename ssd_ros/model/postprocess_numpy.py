@@ -51,7 +51,7 @@ class Postprocessor:
         self, config: SSDConfig, thresholds: Thresholds, class_mask: np.ndarray | None = None
     ) -> None:
         self._thresholds, self._variances = thresholds, config.variances
-        self._defaults = default_boxes(config)
+        self._defaults, self._nms = default_boxes(config), config.nms
         self._dropped = None if class_mask is None else ~class_mask
 
     def __call__(self, logits: np.ndarray | Tensor, offsets: np.ndarray | Tensor) -> np.ndarray:
@@ -81,13 +81,20 @@ class Postprocessor:
         if self._dropped is not None:
             scores[self._dropped] = 0
         best = best_candidates(scores, rows, thresholds)
-        corners = decode(offsets[best.box], self._defaults[best.box], self._variances).clip(0, 1)
-        visible = (corners[:, 2:] > corners[:, :2]).all(axis=1).nonzero()[0]
-        best, corners = best.take(visible), corners[visible]
+        corners = decode(offsets[best.box], self._defaults[best.box], self._variances)
+        if self._nms == "after_clipping":
+            best, corners = _visible(best, corners)
         kept = suppress(
             corners, best.label, thresholds.nms_iou_threshold, thresholds.max_detections
         )
-        return best.take(kept), corners[kept]
+        return _visible(best.take(kept), corners[kept])
+
+
+def _visible(boxes: _Candidates, corners: np.ndarray) -> tuple[_Candidates, np.ndarray]:
+    """The boxes that lie in the image at least in part, and those parts."""
+    corners = corners.clip(0, 1)
+    visible = (corners[:, 2:] > corners[:, :2]).all(axis=1).nonzero()[0]
+    return boxes.take(visible), corners[visible]
 
 
 def _array(output: np.ndarray | Tensor) -> np.ndarray:

@@ -33,7 +33,7 @@ def describe(weights: Weights) -> str:
         "stored as": ", ".join(sorted(dtypes)),
         "classes": f"{len(weights.classes)}: {', '.join(weights.classes)}",
         "default boxes": f"{config.box_count}, first of each map {', '.join(map(str, sizes))} "
-        f"pixels wide, clip: {config.clip}",
+        f"pixels wide, clip: {config.clip}, suppression {config.nms.replace('_', ' ')}",
         "mean (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.mean),
         "std (RGB)": ", ".join(f"{255 * value:.1f}" for value in config.std),
         "int8": _describe_quantisation(weights),
@@ -66,10 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info = commands.add_parser(
         "info", help="print the network, classes and origin of a weights file"
     )
-    info.add_argument("file", type=Path, help="native .safetensors, .pth, or a name")
+    info.add_argument(
+        "file", type=Path, help="native .safetensors, another implementation's .pth, or a name"
+    )
     info.add_argument("--classes", nargs="+", metavar="NAME", help="names for a file without any")
     convert = commands.add_parser(
-        "convert", help="make a native file from a torchvision ssd300_vgg16 state dict"
+        "convert", help="make a native file from another implementation's state dict"
     )
     convert.add_argument("source", type=Path, help="state dict as torch.save writes it, or a name")
     convert.add_argument("target", type=Path, help="native file to write (.safetensors)")
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         metavar="NAME",
         help="class names in the network's order, without the background; not needed for "
-        "torchvision's own 21 (VOC) and 91 (COCO) outputs",
+        "networks with as many outputs as an implementation's own for VOC or COCO",
     )
     options = parser.parse_args(arguments)
     try:

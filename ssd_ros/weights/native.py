@@ -116,6 +116,7 @@ def _config(metadata: Mapping[str, str]) -> SSDConfig:
             variances=_numbers(values["variances"]),
             backbone=values["backbone"],
             input_size=int(values["input_size"]),
+            nms=values.get("nms", SSDConfig.nms),  # not in the first files of version 2
         )
     except KeyError as error:
         raise WeightsError(f"metadata 'config' has no {error}") from None
