@@ -82,6 +82,7 @@ def run(
         # At exit Python would search all of PyTorch's objects for cycles once more: half a second,
         # or two on a slow machine, that free nothing of use.
         gc.freeze()
+        stop.finish()
     if _still_computing():
         signals.end_now(0)
     return 0

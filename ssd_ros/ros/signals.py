@@ -52,6 +52,15 @@ class StopSignals:
         if self.stopping:
             callback()
 
+    def finish(self) -> None:
+        """Ignores further signals once one has been received; call it last, in the main thread.
+
+        Python's exit gives them back their default, which would end the process with another code.
+        """
+        if self.stopping:
+            for number in _NUMBERS:
+                signal.signal(number, signal.SIG_IGN)
+
     def _watch(self, pipe: int) -> NoReturn:
         while os.read(pipe, 1)[0] not in _NUMBERS:
             pass
