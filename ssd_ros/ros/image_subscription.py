@@ -20,6 +20,7 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+RELIABILITIES = ("auto", "reliable", "best_effort")
 FrameMsg: TypeAlias = "ImageMsg | CompressedImage"
 
 
@@ -31,7 +32,6 @@ class ImageSubscription:
         topic: resolved name of the image topic.
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
         group: callback group of the subscription; None for the node's default group.
-        on_message: called with each message from the executor's thread.
 
     Raises:
         ValueError: the parameter qos_overrides.TOPIC.subscription.reliability has a wrong value.
@@ -43,15 +43,14 @@ class ImageSubscription:
         topic: str,
         compressed: bool,
         group: CallbackGroup | None,
-        on_message: Callable[[FrameMsg], None],
     ) -> None:
         self.topic = f"{topic}/compressed" if compressed else topic
         self._node = node
         self._message_type = CompressedImage if compressed else ImageMsg
         self._group = group
-        self._on_message = on_message
+        self._on_message: Callable[[FrameMsg], None] | None = None
         self._subscription: Subscription | None = None
-        self._override = self._declare_override()
+        self._parameter = self._declare_override()
 
     @property
     def active(self) -> bool:
@@ -61,14 +60,21 @@ class ImageSubscription:
     @property
     def reliability(self) -> ReliabilityPolicy | None:
         """Reliability of the current subscription; None without one."""
-        return self._subscription.qos_profile.reliability if self._subscription else None
+        subscription = self._subscription  # another thread may replace it
+        return subscription.qos_profile.reliability if subscription else None
 
     def publishers(self) -> list[TopicEndpointInfo]:
         """The topic's publishers with the QoS that they offer."""
         return self._node.get_publishers_info_by_topic(self.topic)
 
-    def subscribe(self) -> None:
-        """Subscribes to the topic; call it only while `active` is false."""
+    def subscribe(self, on_message: Callable[[FrameMsg], None]) -> None:
+        """Subscribes to the topic; call it only while `active` is false.
+
+        Args:
+            on_message: called with each message from the executor's thread; for the last one
+                possibly after `unsubscribe`.
+        """
+        self._on_message = on_message
         self._create(self._desired_reliability(ReliabilityPolicy.RELIABLE))
 
     def unsubscribe(self) -> None:
@@ -99,10 +105,8 @@ class ImageSubscription:
         name = f"qos_overrides.{self.topic}.subscription.reliability"
         if not self._node.has_parameter(name):
             self._node.declare_parameter(name, "auto")
-        value = str(self._node.get_parameter(name).value)
-        if value not in ("auto", "reliable", "best_effort"):
-            raise ValueError(f"{name} must be auto, reliable or best_effort, got '{value}'")
-        return value
+        check_override(name, self._node.get_parameter(name).value)
+        return name
 
     def _create(self, reliability: ReliabilityPolicy) -> None:
         self._subscription = self._node.create_subscription(
@@ -119,9 +123,21 @@ class ImageSubscription:
         )
 
     def _desired_reliability(self, default: ReliabilityPolicy) -> ReliabilityPolicy:
-        if self._override != "auto":
-            return ReliabilityPolicy[self._override.upper()]
+        override = str(self._node.get_parameter(self._parameter).value)
+        if override != "auto":
+            return ReliabilityPolicy[override.upper()]
         return matching_reliability(self.publishers()) or default
+
+
+def check_override(name: str, value: object) -> None:
+    """Checks the value of a parameter if it is one that overrides a subscription's reliability.
+
+    Raises:
+        ValueError: with the parameter's name and the value.
+    """
+    overrides = name.startswith("qos_overrides.") and name.endswith(".subscription.reliability")
+    if overrides and value not in RELIABILITIES:
+        raise ValueError(f"{name} must be {', '.join(RELIABILITIES)}, got '{value}'")
 
 
 def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:
