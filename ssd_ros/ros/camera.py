@@ -12,15 +12,10 @@ from typing import NamedTuple
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
-from visualization_msgs.msg import MarkerArray
 
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import annotate
@@ -31,9 +26,10 @@ from ssd_ros.messages.images import (
     image_from_compressed_msg,
     image_from_msg,
 )
-from ssd_ros.messages.markers import outlines
+from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.frame_loss import FrameLoss, FrameLossEstimator
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
+from ssd_ros.ros.marker_publisher import MarkerPublisher
 
 RECENT = 200  # images that medians and percentiles are taken over
 LOG_EVERY = 1.0  # seconds between two warnings about invalid images
@@ -82,7 +78,7 @@ class CameraSnapshot:
         topic: name of the subscribed topic.
         reliability: of the subscription; None while the topic is not subscribed.
         seconds_since_image: since the last image, or since the topic was subscribed.
-        loss: estimated frame loss; None while too few images have been received.
+        loss: of the last seconds; None while too few images have been published.
     """
 
     topic: str
@@ -127,22 +123,13 @@ class Camera:
         self._counts = Counts()
         self._loss_estimator = FrameLossEstimator()
         self._last_image_at = time.monotonic()
-        self._subscription = ImageSubscription(node, topic, compressed, group, self.receive)
+        self._subscription = ImageSubscription(
+            node, topic, compressed, group, self.receive, self._note_lost
+        )
         self._detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
         self._annotated = node.create_publisher(ImageMsg, f"{outputs}/detections_image", 1)
         self._label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
-        self._camera_info: CameraInfo | None = None
-        self._info_subscription: Subscription | None = None
-        self._markers: Publisher | None = None
-        if markers:
-            self._markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
-            self._info_subscription = node.create_subscription(
-                CameraInfo,
-                f"{topic.rpartition('/')[0]}/camera_info",
-                self._receive_info,
-                qos_profile_sensor_data,
-                callback_group=group,
-            )
+        self._markers = MarkerPublisher(node, topic, outputs, group) if markers else None
 
     @property
     def topic(self) -> str:
@@ -168,32 +155,40 @@ class Camera:
         self._subscription.unsubscribe()
         with self._lock:
             self._newest = None
+            self._loss_estimator.clear()
 
     def adapt(self) -> None:
         """Adapts the subscription to the topic's publishers."""
         self._subscription.adapt()
 
-    def publishers(self) -> list[TopicEndpointInfo]:
-        """The image topic's publishers with the QoS that they offer."""
-        return self._subscription.publishers()
+    def endpoints(self) -> Endpoints:
+        """The subscription and the image topic's publishers."""
+        return Endpoints.of(self._node, self.topic)
+
+    def markers_problem(self, timeout: float) -> str:
+        """See `MarkerPublisher.problem`; empty without markers."""
+        return self._markers.problem(timeout) if self._markers else ""
 
     def close(self) -> None:
         """Removes the subscriptions and the publishers."""
         self.unsubscribe()
-        if self._info_subscription is not None:
-            self._node.destroy_subscription(self._info_subscription)
-        for publisher in (self._detections, self._annotated, self._label_info, self._markers):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher)
+        if self._markers is not None:
+            self._markers.close()
+        for publisher in (self._detections, self._annotated, self._label_info):
+            self._node.destroy_publisher(publisher)
 
-    def receive(self, message: FrameMsg) -> None:
-        """Puts a frame into the slot, where it replaces one that was not taken yet."""
+    def receive(self, message: FrameMsg, sequence: int | None = None) -> None:
+        """Puts a frame into the slot, where it replaces one that was not taken yet.
+
+        Args:
+            sequence: see `FrameLossEstimator.note_received`.
+        """
         now = time.monotonic()
         with self._lock:
             self._counts.received += 1
             self._counts.superseded += self._newest is not None
             self._newest = ReceivedFrame(message, now)
-            self._loss_estimator.note(stamp_ns(message))
+            self._loss_estimator.note_received(now, sequence)
             self._last_image_at = now
         self._on_frame()
 
@@ -250,11 +245,9 @@ class Camera:
         if self._annotated.get_subscription_count():
             canvas = annotate(frame.image, detections, classes)
             self._annotated.publish(fill_image(ImageMsg(header=frame.header), canvas, "bgr8"))
-        if self._markers and self._camera_info and self._markers.get_subscription_count():
+        if self._markers is not None:
             size = frame.image.width, frame.image.height
-            self._markers.publish(
-                outlines(frame.header, detections, classes, size, self._camera_info)
-            )
+            self._markers.publish(frame.header, detections, classes, size)
 
     def publish_label_info(self, classes: Sequence[str], score_threshold: float) -> None:
         """Publishes the class table and the threshold, also for later subscribers."""
@@ -263,18 +256,21 @@ class Camera:
 
     def snapshot(self) -> CameraSnapshot:
         """The camera's counts and state; a copy that later frames do not change."""
+        publishers = self._subscription.publishers()
+        identities = frozenset(bytes(publisher.endpoint_gid) for publisher in publishers)
         with self._lock:
             counts = replace(
                 self._counts,
                 latencies=self._counts.latencies.copy(),
                 processing_latency=self._counts.processing_latency.copy(),
             )
-            loss = self._loss_estimator.losses()
+            loss = self._loss_estimator.estimate(identities)
             silence = time.monotonic() - self._last_image_at
         return CameraSnapshot(self.topic, self._subscription.reliability, silence, counts, loss)
 
-    def _receive_info(self, info: CameraInfo) -> None:
-        self._camera_info = info
+    def _note_lost(self, count: int) -> None:
+        with self._lock:
+            self._loss_estimator.note_reported(time.monotonic(), count)
 
     def _age(self, header: Header) -> float:
         """Seconds since a stamp, by the node's clock."""
