@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import Process
 from rcl_interfaces.msg import Log
-from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from waiting import wait_for
 
 from ssd_ros.ros.detector_node import DetectorNode
+from ssd_ros.ros.executor import create_executor
 
 ROOT = Path(__file__).parents[1]
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -67,7 +68,7 @@ class Graph:
         self._started.callback(node.destroy_node)
         self._started.callback(node.close)
         node.start()
-        self._spin(node, MultiThreadedExecutor(2))
+        self._spin(node, create_executor(2, node.report_failure))
         return node
 
     def start_process(

@@ -2,9 +2,10 @@
 """The node's health in /diagnostics and in the log.
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
-active or is paused, else OK. Levels of a camera: STALE if images were received and none arrives any
-more, WARN if none has been received yet, if images are lost in transport, if markers cannot be
-made, and for ten seconds after an invalid or too old image, else OK.
+active or is paused, while a batch takes long, and for ten seconds after a failed batch or callback,
+else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
+has been received yet, if images are lost in transport, if markers cannot be made, and for ten
+seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from ssd_ros.ros import dds_profile
-from ssd_ros.ros.camera import Camera, CameraSnapshot
+from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.failures import REMEMBERED, FailureLog
+from ssd_ros.ros.frames import CameraSnapshot
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
-
-REMEMBERED = 10.0  # seconds that an invalid or too old image stays in a camera's status
 
 
 def node_status(
@@ -33,6 +34,7 @@ def node_status(
     weights: str,
     state: NodeState,
     failure: str,
+    callbacks: FailureLog,
     loop: InferenceLoop | None,
 ) -> DiagnosticStatus:
     """The detector's status.
@@ -41,22 +43,29 @@ def node_status(
         name: fully qualified name of the node.
         weights: value of the parameter.
         failure: why the last transition failed; empty if it did not.
+        callbacks: failures of callbacks, also of requests that cannot be served.
         loop: None while the node is unconfigured.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
-    values: dict[str, object] = {"weights": weights}
-    device = ""
+    values: dict[str, object] = {"weights": weights, "failed callbacks": callbacks.count}
+    device, warning = "", callbacks.last if callbacks.recent else ""
     if loop is not None:
         detector, failure, device = loop.detector, failure or loop.failure, loop.detector.device
         values |= {
             "device": device,
             "precision": detector.precision,
             "classes": len(detector.classes),
+            "failed batches": loop.failures.count,
         }
+        if loop.failures.recent:
+            warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
+        warning = loop.busy or warning
         values |= _milliseconds("inference", loop.recent_durations)
     if failure:
         level = DiagnosticStatus.ERROR
-    return _status(name, device, level, failure or state.value, values)
+    elif warning:
+        level = DiagnosticStatus.WARN
+    return _status(name, device, level, failure or warning or state.value, values)
 
 
 @dataclass(frozen=True)
@@ -196,6 +205,8 @@ def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
         "superseded": counts.superseded,
         "too old": counts.too_old,
         "bad": counts.bad,
+        "failed": counts.failed,
+        "discarded": counts.discarded,
         "last bad": counts.last_bad,
     }
     if camera.loss:

@@ -29,9 +29,9 @@ from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD
 from ssd_ros.ros.camera import Camera
-from ssd_ros.ros.camera_set import output_namespaces
 from ssd_ros.ros.image_subscription import matching_reliability
 from ssd_ros.ros.inference_loop import InferenceLoop
+from ssd_ros.ros.topics import output_namespaces
 from ssd_ros.weights.weights import Weights
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
