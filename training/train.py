@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from training.data import batches, samples, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
+from training.data.workers import Stream, WorkerLost
 from training.trainer import batch_norm, box_scales, options, pretrained, run_files
 from training.trainer.distributed import Processes
 from training.trainer.ema import create_ema
@@ -42,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if checkpoint is not None:
             trainer.restore(checkpoint)
         metrics = start_session(trainer, given)
-        received = trainer.fit(create_stream(trainer), metrics)
+        with create_stream(trainer) as stream:
+            received = trainer.fit(stream, metrics)
         processes.close()
-    except (ValueError, OSError, NotFinite, NotFiniteError) as error:
+    except (ValueError, OSError, NotFinite, NotFiniteError, WorkerLost) as error:
         print(f"error: {batches.error_message(error)}", file=sys.stderr)
         return 1
     if received:
@@ -143,21 +145,19 @@ def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:
     return run_files.Metrics(trainer.out, iteration, run.tensorboard, processes.is_main)
 
 
-def create_stream(trainer: Trainer) -> Iterator[batches.Batch]:
+def create_stream(trainer: Trainer) -> Stream[batches.Batch]:
     """The batches of this process, from the trainer's iteration to the last."""
     run, processes = trainer.run, trainer.processes
     config = trainer.model.config
     augment = Augment(run.augment, tuple(255 * value for value in config.mean), config.input_size)
-    return iter(
-        batches.loader(
-            DetectionDataset(trainer.data.samples, augment, run.seed),
-            trainer.progress.iteration * run.accumulate,
-            run.iterations * run.accumulate,
-            run.batch // run.accumulate,
-            run.workers,
-            processes.rank,
-            processes.count,
-        )
+    return batches.stream(
+        DetectionDataset(trainer.data.samples, augment, run.seed),
+        trainer.progress.iteration * run.accumulate,
+        run.iterations * run.accumulate,
+        run.batch // run.accumulate,
+        run.workers,
+        processes.rank,
+        processes.count,
     )
 
 

@@ -125,7 +125,8 @@ def flat(batch):
 
 def run(trainval, first, last, batch, **options):
     dataset = DetectionDataset(trainval, Augment("ssd", FILL, 300), seed=3)
-    return list(batches.loader(dataset, first, last, batch, **options))
+    with batches.stream(dataset, first, last, batch, **options) as stream:
+        return list(stream)
 
 
 def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(trainval):
