@@ -43,6 +43,19 @@ def write_random_weights(
     return path
 
 
+def torchvision_state_dict(outputs: int) -> dict[str, torch.Tensor]:
+    """Small random tensors in the names and shapes of torchvision's ssd300_vgg16, in float16."""
+    from torchvision.models.detection import ssd300_vgg16
+
+    with torch.device("meta"):  # its own initialisation takes seconds
+        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs)
+    generator = torch.Generator().manual_seed(0)
+    return {
+        key: 0.01 * torch.randn(tensor.shape, dtype=torch.float16, generator=generator)
+        for key, tensor in model.state_dict().items()
+    }
+
+
 def write_overflowing_weights(path: Path, source: str, only_if_white: bool) -> Path:
     """The weights of a file, with finite values that make the outputs infinite or NaN.
 

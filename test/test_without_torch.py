@@ -47,6 +47,19 @@ def test_modules_are_imported_without_pytorch():
     )
 
 
+def test_state_dicts_are_read_without_pytorch(tmp_path):
+    import torch
+
+    tensor = torch.arange(6).reshape(2, 3).bfloat16()
+    torch.save({"model": {"weight": tensor.t()}}, tmp_path / "w.pth")
+    printed = run_without_torch(
+        "from pathlib import Path\n"
+        "from ssd_ros.weights.containers import open_file\n"
+        f"print(open_file(Path({str(tmp_path / 'w.pth')!r}))[1]()['weight'].tolist())\n"
+    )
+    assert printed == f"{tensor.t().tolist()}\n"
+
+
 def test_native_weights_are_read_without_pytorch():
     code = "from ssd_ros.weights.reader import read; w = read('demo'); print(*w.tensors, w.classes)"
     printed = run_without_torch(code)
@@ -86,24 +99,11 @@ def test_openvino_detects_without_pytorch():
     )
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (
-            "from ssd_ros.backends.backend import BackendOptions as Options; "
-            "from ssd_ros.detector import Detector; Detector('demo', Options('pytorch'))",
-            "needs the module 'torch'",
-        ),
-        (
-            "from ssd_ros.weights.reader import read; read({file!r})",
-            "PyTorch state dict, which only PyTorch reads",
-        ),
-    ],
-)
-def test_what_needs_pytorch_says_so(code, message, tmp_path):
-    file = tmp_path / "w.pth"
-    file.write_bytes(b"PK\x03\x04 of torch.save")
+def test_what_needs_pytorch_says_so():
     refusal = run_without_torch(
-        f"try:\n    {code.format(file=str(file))}\nexcept ValueError as error:\n    print(error)\n"
+        "from ssd_ros.backends.backend import BackendOptions\n"
+        "from ssd_ros.detector import Detector\n"
+        "try:\n    Detector('demo', BackendOptions('pytorch'))\n"
+        "except ValueError as error:\n    print(error)\n"
     )
-    assert message in refusal
+    assert "needs the module 'torch'" in refusal

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Clip = Literal["none", "size", "centre_and_size", "corners"]
+NMS = Literal["after_clipping", "before_clipping"]
 Backbone = Literal["vgg16", "resnet50"]
 
 INPUT_SIZE = 300  # of the configurations below; the side of the square input in pixels
@@ -17,6 +18,8 @@ VARIANCES = (0.1, 0.2)  # the paper's, of a box's centre and size
 MAX_LOG_GROWTH = math.log(1000 / 16)
 _MAX_INPUT_SIZE = 2048  # a file with nonsense must not make the robot run out of memory
 _MAX_CHANNELS = 8192
+_MAX_BOXES = 100_000  # SSD512 has 24,564
+_SMALLEST, _LARGEST = 1e-6, 1e6  # beyond, float32 would soon overflow, or lose all digits
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class FeatureMap:
         box_sizes: width and height of each default box of a cell, as fractions of the image.
 
     Raises:
-        ValueError: a number is not positive and finite, or there is no box.
+        ValueError: a number is out of range, or there is no box.
     """
 
     cells: int
@@ -61,6 +64,8 @@ class SSDConfig:
         variances: divisors of the centre's and the size's offsets.
         backbone: the architecture of the first stages.
         input_size: side of the square input in pixels.
+        nms: whether non-maximum suppression compares the visible parts of boxes, as in torchvision
+            and mmdetection, or whole boxes, as in amdegroot's and lufficc's implementations.
 
     Raises:
         ValueError: a field has the wrong length, an unknown name, or a number out of range.
@@ -74,10 +79,13 @@ class SSDConfig:
     variances: tuple[float, ...] = VARIANCES
     backbone: Backbone = "vgg16"
     input_size: int = INPUT_SIZE
+    nms: NMS = "after_clipping"
 
     def __post_init__(self) -> None:
         if self.clip not in get_args(Clip):
             raise ValueError(f"clip must be {', '.join(get_args(Clip))}, got {self.clip!r}")
+        if self.nms not in get_args(NMS):
+            raise ValueError(f"nms must be {', '.join(get_args(NMS))}, got {self.nms!r}")
         if self.backbone not in get_args(Backbone):
             raise ValueError(
                 f"backbone must be {', '.join(get_args(Backbone))}, got {self.backbone!r}"
@@ -90,14 +98,18 @@ class SSDConfig:
             _check_length(name, getattr(self, name), length)
         if not self.feature_maps or not self.channels:
             raise ValueError("feature_maps and channels must not be empty")
-        if not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean must be finite, got {self.mean}")
+        if not all(abs(value) <= _LARGEST for value in self.mean):
+            raise ValueError(f"mean must be at most {_LARGEST:g} in size, got {self.mean}")
         _check_positive("std", self.std)
         _check_positive("variances", self.variances)
         if not all(
             stage and 1 <= min(stage) <= max(stage) <= _MAX_CHANNELS for stage in self.channels
         ):
             raise ValueError(f"channels must be from 1 to {_MAX_CHANNELS}, got {self.channels}")
+        if self.box_count > _MAX_BOXES:
+            raise ValueError(
+                f"there must be at most {_MAX_BOXES} default boxes, got {self.box_count}"
+            )
 
     @property
     def boxes_per_cell(self) -> tuple[int, ...]:
@@ -137,7 +149,7 @@ def ssd300_maps(
         cells: for each map the cells along one side.
 
     Raises:
-        ValueError: an argument has the wrong length, or a number that is not finite and positive.
+        ValueError: an argument has the wrong length, or a number out of range.
     """
     _check_length("scales", scales, len(cells) + 1)
     _check_length("aspect_ratios", aspect_ratios, len(cells))
@@ -176,8 +188,8 @@ def _check_length(name: str, values: Sequence[object], length: int) -> None:
 
 
 def _check_positive(name: str, values: Sequence[float]) -> None:
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        raise ValueError(f"{name} must be finite and positive, got {values}")
+    if not all(_SMALLEST <= value <= _LARGEST for value in values):
+        raise ValueError(f"{name} must be from {_SMALLEST:g} to {_LARGEST:g}, got {values}")
 
 
 _CHANNELS: dict[Backbone, tuple[tuple[int, ...], ...]] = {

@@ -10,7 +10,7 @@ from made_weights import quantised
 
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
-from ssd_ros.backends.create import choose, create
+from ssd_ros.backends.create import create
 from ssd_ros.backends.openvino import choose_precision, engine, weight_bits
 from ssd_ros.backends.pytorch import choose_precision as choose_for_pytorch
 from ssd_ros.model.config import PAPER_VOC, RESNET50
@@ -130,12 +130,6 @@ def test_pytorch_ignores_the_ranges_and_refuses_int8(weights, images):
         create(weights, BackendOptions("pytorch", "cpu", "int8"))
     with pytest.raises(ValueError, match="'int8' needs backend 'openvino'"):
         choose_for_pytorch("int8", torch.device("cuda"))
-
-
-def test_int8_selects_openvino(monkeypatch):
-    monkeypatch.setattr("ssd_ros.backends.create._cuda_is_available", lambda: True)
-    assert choose(BackendOptions(precision="int8")) == "openvino"
-    assert choose(BackendOptions(precision="fp32")) == "pytorch"
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_a_folded_file_is_trained_as_it_is(root, tmp_path):
     assert trained(root, second, *init) == 0
     assert not any(".norm." in key for key in run_files.read_checkpoint(second)["model"])
     assert reader.read(second / run_files.LAST).config.backbone == "resnet50"
+    assert trained(root, second, "--resume") == 0
 
 
 @pytest.mark.parametrize(

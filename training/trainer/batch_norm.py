@@ -8,7 +8,7 @@ it is only a scale and a shift of each channel, and both fit into the convolutio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -51,6 +51,11 @@ def add(model: SSD, stages: Collection[str] | None = None) -> None:
             layer = parent.get_submodule(path[-1])
             assert isinstance(layer, nn.Conv2d)
             setattr(parent, path[-1], NormalisedConv.around(layer))
+
+
+def layers(tensors: Iterable[str]) -> set[str]:
+    """Names of the layers that have batch normalisation, by the names of their tensors."""
+    return {key.split(".")[0] for key in tensors if ".norm." in key}
 
 
 def fold(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

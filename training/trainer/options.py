@@ -203,6 +203,8 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
     # Options that are younger than the run have what it did before they were there.
     stored = {**{option.name: option.default for option in fields(Options)}, **stored}
     free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
+    if given.get("precision") == "auto":  # as chosen when the run began
+        del given["precision"]
     for name, value in given.items():
         if name not in free and value != stored[name]:
             raise ValueError(

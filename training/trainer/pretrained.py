@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import reader, resnet50
-from ssd_ros.weights.containers import open_file
+from ssd_ros.weights.containers import Arrays, open_file
 from ssd_ros.weights.layouts import ml_rover
 from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import WeightsError
+from training.trainer import batch_norm
 
 IMAGENET_MEAN, IMAGENET_STD = RESNET50.mean, RESNET50.std
 VGG16_DOWNLOAD, RESNET50_DOWNLOAD = "vgg16", "resnet50"
@@ -49,7 +49,7 @@ class Pretrained:
     @property
     def folded(self) -> bool:
         """Whether batch normalisation, if there was any, is part of the convolutions."""
-        return not any(".norm." in key for key in self.tensors)
+        return not batch_norm.layers(self.tensors)
 
 
 def read(source: str) -> Pretrained:
@@ -80,12 +80,14 @@ def read(source: str) -> Pretrained:
             return _from_vgg16({key: torch.from_numpy(array) for key, array in load().items()})
         if "layer1.0.conv1.weight" in header.shapes:
             return _from_resnet50(load())
-        weights = reader.parse(header, load)
-        tensors = weights.model().state_dict()
+        normalised: Arrays = {}
         if ml_rover.inspect(header) is None:  # a training goes on with its batch normalisation
-            tensors |= _to_torch(ml_rover.unfolded(load()))
+            arrays = load()
+            load, normalised = (lambda: arrays), ml_rover.unfolded(arrays)
+        weights = reader.parse(header, load)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
+    tensors = weights.model().state_dict() | _to_torch(normalised)
     return Pretrained(tensors, weights.config, weights.classes)
 
 
@@ -101,7 +103,7 @@ def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
     return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
-def _from_resnet50(arrays: dict[str, np.ndarray]) -> Pretrained:
+def _from_resnet50(arrays: Arrays) -> Pretrained:
     try:
         tensors = resnet50.unfolded(arrays, _RESNET50_LAYERS)
     except KeyError as error:
@@ -112,7 +114,7 @@ def _from_resnet50(arrays: dict[str, np.ndarray]) -> Pretrained:
     return Pretrained(_to_torch(tensors), RESNET50)
 
 
-def _to_torch(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def _to_torch(arrays: Arrays) -> dict[str, Tensor]:
     return {key: torch.from_numpy(array).float() for key, array in arrays.items()}
 
 
