@@ -191,14 +191,16 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
     preset = PRESETS[given.pop("preset", "paper")]
     if stored is None:
         return Options(**{**preset, **given})
+    if unknown := set(stored) - {option.name for option in fields(Options)}:
+        raise ValueError(f"the run to resume has options of another version: {sorted(unknown)}")
     free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
     if given.get("precision") == "auto":  # as chosen when the run began
         del given["precision"]
     for name, value in given.items():
-        if name not in free and value != stored[name]:
+        if name not in free and value != stored.get(name):
             raise ValueError(
                 f"--{_flag(name)} {value} differs from the run to resume, which has "
-                f"{stored[name]!r}; omit it, or choose another --out"
+                f"{stored.get(name)!r}; omit it, or choose another --out"
             )
     return Options(**{**stored, **{k: v for k, v in given.items() if k in free}})
 
