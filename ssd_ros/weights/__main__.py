@@ -99,9 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # of a download, say, which the next one continues
-        print("interrupted", file=sys.stderr)
-        return 130
     print(text)
     return 0
 
