@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssd_ros.weights.containers import Arrays, Header, load_floats, open_file
-from ssd_ros.weights.layout import Layout, some
+from ssd_ros.weights.layout import Layout, UnnamedClassesError, some
 from ssd_ros.weights.layouts import LAYOUTS, REFUSED
 from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import Weights, WeightsError
@@ -38,16 +38,27 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
 
 
 def parse(
-    header: Header, load: Callable[[], Arrays], classes: Sequence[str] | None = None
+    header: Header,
+    load: Callable[[], Arrays],
+    classes: Sequence[str] | None = None,
+    unnamed: bool = False,
 ) -> Weights:
     """Weights from an open file; as `read`, but errors do not name the file.
 
     Args:
         header, load: as `containers.open_file` returns them.
         classes: as in `read`.
+        unnamed: whether classes may have no names; they are called `unnamed 1`, … then.
     """
     layout = _choose_layout(header)
-    return layout.convert(load_floats(header, load), header, classes)
+    arrays = load_floats(header, load)
+    try:
+        return layout.convert(arrays, header, classes)
+    except UnnamedClassesError as error:
+        if not unnamed:
+            raise
+        names = [f"unnamed {number}" for number in range(1, error.count + 1)]
+        return layout.convert(arrays, header, names)
 
 
 def _choose_layout(header: Header) -> Layout:

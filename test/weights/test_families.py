@@ -123,6 +123,28 @@ def sorted_bits(tensors: Iterable[Tensor | np.ndarray]) -> np.ndarray:
     return np.sort(np.concatenate([np.asarray(x).ravel().view(np.uint32) for x in tensors]))
 
 
+@pytest.mark.parametrize(
+    ("name", "outer", "prefix"),
+    [
+        ("amdegroot/ssd.pytorch's SSD300", None, "module."),
+        ("lufficc/SSD's SSD300", "model", ""),
+        ("mmdetection's SSD300", "state_dict", "module."),
+    ],
+)
+def test_what_trainers_wrap_around_a_checkpoint_is_taken_off(name, outer, prefix, tmp_path):
+    state = FAMILIES[name].state_dict(21)
+    content: dict[str, object] = {prefix + key: tensor.half() for key, tensor in state.items()}
+    if outer:
+        content = {outer: content, "optimizer": {"lr": 0.1}, "iteration": 120_000}
+    torch.save(content, tmp_path / "theirs.pth")
+    weights = read(tmp_path / "theirs.pth")
+    assert weights.classes == tuple(class_names.VOC)
+    expected = weights_of({key: tensor.half() for key, tensor in state.items()})
+    assert weights.config == expected.config
+    for key, tensor in expected.tensors.items():
+        assert np.array_equal(weights.tensors[key], tensor)
+
+
 def test_the_background_s_scores_come_first_whatever_their_place_was():
     family = FAMILIES["mmdetection's SSD300"]
     state = {key: torch.zeros(1).expand(shape) for key, shape in family.shapes(4).items()}
