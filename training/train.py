@@ -18,7 +18,7 @@ from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
 from training.trainer import batch_norm, box_scales, class_heads, options, pretrained, run_files
-from training.trainer.distributed import Processes
+from training.trainer.distributed import Processes, is_main
 from training.trainer.ema import create_ema
 from training.trainer.optimizer import create_optimizer
 from training.trainer.options import Options
@@ -82,7 +82,7 @@ def create_trainer(run: Options, processes: Processes) -> Trainer:
     data = load_data(run)
     if processes.is_main:
         warn_of_degenerate_boxes(data)
-    model = create_model(run, data, processes.is_main)
+    model = create_model(run, data)
     frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
@@ -111,13 +111,8 @@ def warn_of_degenerate_boxes(data: TrainingData) -> None:
         )
 
 
-def create_model(run: Options, data: TrainingData, report: bool = True) -> SSD:
-    """The network on the CPU, initialised randomly or with pretrained weights.
-
-    Args:
-        run, data: the options and the dataset.
-        report: whether to print which classes keep their heads.
-    """
+def create_model(run: Options, data: TrainingData) -> SSD:
+    """The network on the CPU, initialised randomly or with pretrained weights."""
     source = pretrained.read(run.init) if run.init else None
     config = source.config if source else PAPER_VOC
     if not (source and source.classes):  # a detector's heads only fit its own default boxes
@@ -127,9 +122,8 @@ def create_model(run: Options, data: TrainingData, report: bool = True) -> SSD:
     if run.batch_norm:
         batch_norm.add(model)
     if source:
-        chosen = pretrained.layers(model, run.init_layers)
-        pretrained.apply(model, source, data.classes, chosen)
-        if report and source.classes and (not chosen or "scores" in chosen):
+        pretrained.apply(model, source, data.classes, pretrained.layers(model, run.init_layers))
+        if source.classes and not run.init_layers and is_main():
             print(f"--init: {class_heads.describe(data.classes, source.classes)}", file=sys.stderr)
     return model
 
