@@ -21,7 +21,7 @@ from ssd_ros.detector import Detector
 from ssd_ros.image import Image, ImageError
 from ssd_ros.io.sinks import AnnotatedImages, JsonFile, Sink, TextLines
 from ssd_ros.io.sources import Frame, ImageFiles, Source, open_files
-from ssd_ros.weights.names import DEMO
+from ssd_ros.weights.names import COCO
 
 
 @dataclass
@@ -145,9 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     add("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or video files")
     add(
         "--weights",
-        default=DEMO,
-        help="weights file: .safetensors, or torchvision's .pth "
-        "(default: %(default)s, the bundled weights of five demo classes)",
+        default=COCO,
+        help="weights file: .safetensors, or torchvision's .pth; 'demo' for the bundled weights of "
+        "five demo classes (default: %(default)s, torchvision's weights, downloaded once)",
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")

@@ -18,6 +18,8 @@ VARIANCES = (0.1, 0.2)  # the paper's, of a box's centre and size
 MAX_LOG_GROWTH = math.log(1000 / 16)
 _MAX_INPUT_SIZE = 2048  # a file with nonsense must not make the robot run out of memory
 _MAX_CHANNELS = 8192
+_MAX_BOXES = 100_000  # SSD512 has 24,564
+_SMALLEST, _LARGEST = 1e-6, 1e6  # beyond, float32 would soon overflow, or lose all digits
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class FeatureMap:
         box_sizes: width and height of each default box of a cell, as fractions of the image.
 
     Raises:
-        ValueError: a number is not positive and finite, or there is no box.
+        ValueError: a number is out of range, or there is no box.
     """
 
     cells: int
@@ -95,14 +97,18 @@ class SSDConfig:
             _check_length(name, getattr(self, name), length)
         if not self.feature_maps or not self.channels:
             raise ValueError("feature_maps and channels must not be empty")
-        if not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean must be finite, got {self.mean}")
+        if not all(abs(value) <= _LARGEST for value in self.mean):
+            raise ValueError(f"mean must be at most {_LARGEST:g} in size, got {self.mean}")
         _check_positive("std", self.std)
         _check_positive("variances", self.variances)
         if not all(
             stage and 1 <= min(stage) <= max(stage) <= _MAX_CHANNELS for stage in self.channels
         ):
             raise ValueError(f"channels must be from 1 to {_MAX_CHANNELS}, got {self.channels}")
+        if self.box_count > _MAX_BOXES:
+            raise ValueError(
+                f"there must be at most {_MAX_BOXES} default boxes, got {self.box_count}"
+            )
 
     @property
     def boxes_per_cell(self) -> tuple[int, ...]:
@@ -139,7 +145,7 @@ def ssd300_maps(
         steps: for each map the distance between its cells in input pixels.
 
     Raises:
-        ValueError: an argument has the wrong length, or a number that is not finite and positive.
+        ValueError: an argument has the wrong length, or a number out of range.
     """
     cells = (38, 19, 10, 5, 3, 1)
     _check_length("scales", scales, len(cells) + 1)
@@ -178,8 +184,8 @@ def _check_length(name: str, values: Sequence[object], length: int) -> None:
 
 
 def _check_positive(name: str, values: Sequence[float]) -> None:
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        raise ValueError(f"{name} must be finite and positive, got {values}")
+    if not all(_SMALLEST <= value <= _LARGEST for value in values):
+        raise ValueError(f"{name} must be from {_SMALLEST:g} to {_LARGEST:g}, got {values}")
 
 
 _CHANNELS = (

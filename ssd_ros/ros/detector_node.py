@@ -26,6 +26,7 @@ from ssd_ros.ros.parameter_table import DETECTOR
 from ssd_ros.ros.parameter_updates import ParameterUpdates
 from ssd_ros.ros.parameters import declare
 from ssd_ros.ros.settings import Settings
+from ssd_ros.ros.weights_download import WeightsDownload
 
 if TYPE_CHECKING:
     from ssd_ros.detector import Detector
@@ -86,6 +87,7 @@ class DetectorNode(LifecycleNode):
         self._failure = ""
         self._pipeline: Pipeline | None = None  # None while unconfigured
         self._diagnostics = DiagnosticsPublisher(self)
+        self._download = WeightsDownload(self)
         self._image_group = MutuallyExclusiveCallbackGroup()
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the ROS clock may be paused
         self.create_timer(1.0, self._publish_diagnostics, self._image_group, clock=steady)
@@ -96,10 +98,14 @@ class DetectorNode(LifecycleNode):
     # --- life cycle ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Configures and activates the node if the parameter `autostart` is true."""
+        """Configures and activates the node if `autostart` is true, after a download if need be."""
         if not self.get_parameter("autostart").value:
             self.get_logger().info("waiting to be configured and activated (autostart is false)")
-        elif self.trigger_configure() == SUCCESS:
+        elif (
+            self._state is NodeState.UNCONFIGURED
+            and not self._download.postpones(self.start)
+            and self.trigger_configure() == SUCCESS
+        ):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -134,6 +140,7 @@ class DetectorNode(LifecycleNode):
 
     def close(self) -> None:
         """Stops the inference loop and frees everything, from any state."""
+        self._download.close()
         with self._lifecycle_lock:
             self._deactivate()
             self._cleanup()
@@ -167,7 +174,7 @@ class DetectorNode(LifecycleNode):
 
     def _configure(self) -> None:
         settings = self._parameter_updates.settings()
-        detector = model_loading.load_detector(settings, self.get_logger())
+        detector = model_loading.load_detector(settings, self.get_logger(), self._download)
         frame_received = threading.Event()
         cameras = CameraSet(self, settings, self._image_group, frame_received.set)
         self._diagnostics.set_cameras(cameras)
@@ -236,7 +243,8 @@ class DetectorNode(LifecycleNode):
             return None
         _check_live(changed, self.get_fully_qualified_name())
         if LOADED & set(changed):
-            return Update(settings, model_loading.load_detector(settings, self.get_logger()))
+            detector = model_loading.load_detector(settings, self.get_logger(), self._download)
+            return Update(settings, detector)
         detector = pipeline.loop.detector.with_thresholds(
             settings.thresholds, settings.class_filter
         )
@@ -248,8 +256,6 @@ class DetectorNode(LifecycleNode):
             if self._pipeline is not None:
                 self._pipeline.apply(new)
         release_memory()
-
-    # --- timers -------------------------------------------------------------------------------
 
     def _adapt_to_publishers(self) -> None:
         with self._lifecycle_lock:
@@ -265,6 +271,7 @@ class DetectorNode(LifecycleNode):
                 self._state,
                 self._failure,
                 pipeline.loop if pipeline else None,
+                self._download.status,
             )
             self._diagnostics.publish(status, pipeline.settings.image_timeout if pipeline else 0.0)
 

@@ -33,6 +33,7 @@ def node_status(
     state: NodeState,
     failure: str,
     loop: InferenceLoop | None,
+    download: str,
 ) -> DiagnosticStatus:
     """The detector's status.
 
@@ -41,6 +42,7 @@ def node_status(
         weights: value of the parameter.
         failure: why the last transition failed; empty if it did not.
         loop: None while the node is unconfigured.
+        download: of weights that is running; empty if none is.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
     values: dict[str, object] = {"weights": weights}
@@ -53,6 +55,10 @@ def node_status(
             "classes": len(detector.classes),
         }
         values |= _milliseconds("inference", loop.recent_durations)
+    if download:
+        values["download"] = download
+    if download and loop is None:  # what failed is what waits for the download
+        return _status(name, device, level, download, values)
     if failure:
         level = DiagnosticStatus.ERROR
     return _status(name, device, level, failure or state.value, values)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssd_ros.weights.names import NAMED, missing
 from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights, WeightsError
@@ -50,22 +51,27 @@ def _describe_quantisation(weights: Weights) -> str:
     return "quantised" + (f", but for {', '.join(kept)}" if kept else "")
 
 
+def _describe_named(name: str) -> str:
+    named = NAMED[name]
+    where = f"not downloaded yet: {named.url} -> " if missing(name) else ""
+    return f"{name + ':':7}{named.text}\n       {where}{named.path}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ssd_ros.weights", description="Inspect and convert weights files."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="print the weights that have a name, and where they are")
     info = commands.add_parser(
         "info", help="print the network, classes and origin of a weights file"
     )
-    info.add_argument(
-        "file", type=Path, help="native .safetensors, or another implementation's .pth"
-    )
+    info.add_argument("file", type=Path, help="native .safetensors, .pth, or a name")
     info.add_argument("--classes", nargs="+", metavar="NAME", help="names for a file without any")
     convert = commands.add_parser(
         "convert", help="make a native file from another implementation's state dict"
     )
-    convert.add_argument("source", type=Path, help="state dict as torch.save writes it")
+    convert.add_argument("source", type=Path, help="state dict as torch.save writes it, or a name")
     convert.add_argument("target", type=Path, help="native file to write (.safetensors)")
     convert.add_argument(
         "--classes",
@@ -76,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        if options.command == "info":
+        if options.command == "list":
+            print("\n".join(map(_describe_named, NAMED)))
+        elif options.command == "info":
             print(f"{options.file}\n{describe(read(options.file, options.classes))}")
         else:
             weights = read(options.source, options.classes)

@@ -81,7 +81,7 @@ def _parse(
             quantisation = parse_quantisation(_value(metadata, "quantisation"), config)
     except WeightsError:
         raise
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
         raise WeightsError(f"has unusable metadata: {error}") from None
     return classes, config, training, quantisation
 

@@ -35,6 +35,9 @@ def read(path: str | Path, classes: Sequence[str] | None = None) -> Weights:
         return parse(*open_file(path), classes)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
+    except Exception as error:  # no file may end the node, whatever is in it
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"weights file '{path}' is unusable ({reason})") from error
 
 
 def parse(
