@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "list":
             print("\n".join(map(_describe_named, NAMED)))
         elif options.command == "info":
-            print(f"{options.file}\n{describe(read(options.file, options.classes))}")
+            weights = read(options.file, options.classes, unnamed=True)
+            print(f"{options.file}\n{describe(weights)}")
         else:
             weights = read(options.source, options.classes)
             write(options.target, weights)

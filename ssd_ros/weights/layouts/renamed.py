@@ -81,6 +81,7 @@ class Renamed:
             arrays,
             check_class_names(list(names)),
             self.config(classes),
+            {"implementation": self.family},
             bfloat16=frozenset(ours for ours, theirs in keys.items() if theirs in header.bfloat16),
         )
 
