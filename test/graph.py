@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import Process
 from rcl_interfaces.msg import Log
-from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from waiting import wait_for
 
 from ssd_ros.ros.detector_node import DetectorNode
+from ssd_ros.ros.executor import create_executor
 
 ROOT = Path(__file__).parents[1]
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -67,17 +68,14 @@ class Graph:
         self._started.callback(node.destroy_node)
         self._started.callback(node.close)
         node.start()
-        self._spin(node, MultiThreadedExecutor(2))
+        self._spin(node, create_executor(2, node.report_failure))
         return node
 
     def start_process(
         self, module: str, parameters: Mapping[str, Any], namespace: str | None = None
     ) -> Process:
         """A node as `ros2 run` starts it, in the test's namespace or in another."""
-        command = [sys.executable, "-m", module, "--ros-args"]
-        command += ["-r", f"__ns:={namespace or self.namespace}"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={json.dumps(value)}"]
+        command = node_command(module, parameters, namespace or self.namespace)
         return self.start_command(command, cwd=ROOT)
 
     def start_command(self, command: Sequence[str], **options: Any) -> Process:
@@ -147,3 +145,11 @@ class Graph:
             values = {pair.key: pair.value for pair in status.values}
             self.diagnostics[status.name] = Status(status.level, status.message, values)
         self.diagnostics_heard += 1
+
+
+def node_command(module: str, parameters: Mapping[str, Any], namespace: str) -> list[str]:
+    """The command that starts a node as `ros2 run` does."""
+    command = [sys.executable, "-m", module, "--ros-args", "-r", f"__ns:={namespace}"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    return command

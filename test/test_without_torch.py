@@ -14,8 +14,7 @@ from ssd_ros.weights.reader import read
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
 PYTORCH = {  # the network itself; whatever else needs PyTorch imports it where it uses it
     *("ssd_ros.backends.cuda_graph", "ssd_ros.backends.pytorch", "ssd_ros.model.box_coding"),
-    *("ssd_ros.model.postprocess", "ssd_ros.model.precision"),
-    *("ssd_ros.model.ssd", "ssd_ros.model.vgg16"),
+    *("ssd_ros.model.postprocess", "ssd_ros.model.precision", "ssd_ros.model.ssd"),
 }
 
 

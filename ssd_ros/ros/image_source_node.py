@@ -67,6 +67,10 @@ class ImageSource(Node):
         """Publishes from now on."""
         self.create_timer(self._period, self._publish_next)
 
+    def report_failure(self, text: str) -> None:
+        """Logs what went wrong in a callback."""
+        self.get_logger().error(text)
+
     def close(self) -> None:
         """At the end of the source, waits until reliable subscribers have the last images."""
         if not self._finished:
@@ -108,7 +112,7 @@ class ImageSource(Node):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `ros2 run ssd_ros image_source`."""
+    """Runs the node as a process; `ssd_ros.ros.commands` is the entry point."""
     return process.run("image_source", ImageSource, arguments)
 
 

@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info = commands.add_parser(
         "info", help="print the network, classes and origin of a weights file"
     )
-    info.add_argument("file", type=Path, help="native .safetensors, .pth, or a name")
+    info.add_argument(
+        "file", type=Path, help="native .safetensors, another implementation's .pth, or a name"
+    )
     info.add_argument("--classes", nargs="+", metavar="NAME", help="names for a file without any")
     convert = commands.add_parser(
         "convert", help="make a native file from another implementation's state dict"
@@ -83,17 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "list":
-            print("\n".join(map(_describe_named, NAMED)))
+            text = "\n".join(map(_describe_named, NAMED))
         elif options.command == "info":
             weights = read(options.file, options.classes, unnamed=True)
-            print(f"{options.file}\n{describe(weights)}")
+            text = f"{options.file}\n{describe(weights)}"
         else:
+            if options.target.suffix != ".safetensors":
+                raise WeightsError(
+                    f"'{options.target}' must end in .safetensors, as its content is"
+                )
             weights = read(options.source, options.classes)
             write(options.target, weights)
-            print(f"wrote {options.target}: {len(weights.classes)} classes")
+            text = f"wrote {options.target}: {len(weights.classes)} classes"
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    print(text)
     return 0
 
 

@@ -79,6 +79,8 @@ def open_file(path: Path) -> tuple[Header, Callable[[], Arrays]]:
 def load_floats(header: Header, load: Callable[[], Arrays]) -> Arrays:
     """The tensors of a file as arrays of finite numbers.
 
+    The batch counters of batch normalisation are integers; no network needs them to run.
+
     Args:
         header, load: as `open_file` returns them.
 
@@ -86,7 +88,7 @@ def load_floats(header: Header, load: Callable[[], Arrays]) -> Arrays:
         WeightsError: a tensor is not floating point, or holds NaN or infinite values.
     """
     for key, dtype in header.dtypes.items():
-        if dtype not in _FLOATS:
+        if dtype not in _FLOATS and not key.endswith(".num_batches_tracked"):
             raise WeightsError(f"tensor '{key}' has type {dtype}, expected floating point")
     tensors = load()
     for key, array in tensors.items():

@@ -86,6 +86,16 @@ def _parse(
     return classes, config, training, quantisation
 
 
+def config_to_text(config: SSDConfig) -> str:
+    """The configuration as JSON, for `config_from_text`."""
+    return json.dumps(asdict(config))
+
+
+def config_from_text(text: str) -> SSDConfig:
+    """Raises WeightsError, ValueError or TypeError where the text is none of `config_to_text`."""
+    return _config({"config": text})
+
+
 def _config(metadata: Mapping[str, str]) -> SSDConfig:
     values = _value(metadata, "config")
     try:
@@ -163,7 +173,7 @@ def to_bytes(weights: Weights) -> bytes:
     metadata = {
         "format": FORMAT,
         "classes": json.dumps(weights.classes, ensure_ascii=False),
-        "config": json.dumps(asdict(weights.config)),
+        "config": config_to_text(weights.config),
         "training": json.dumps(dict(weights.training), ensure_ascii=False),
     }
     if weights.quantisation is not None:

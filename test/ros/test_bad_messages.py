@@ -18,7 +18,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_images import made_image
+from made_images import jpeg_of_many_scans, made_image
 from PIL import Image as PillowImage
 from played_camera import PlayedCamera
 from sensor_msgs.msg import CompressedImage
@@ -260,6 +260,61 @@ def test_a_truncated_file_is_a_bad_image(suffix, part):
 def test_a_file_that_claims_to_be_huge_is_a_bad_image_before_it_is_decoded(side):
     with pytest.raises(ImageError, match="pixels"):
         image_from_compressed_msg(CompressedImage(data=array.array("B", boastful_jpeg(side))))
+
+
+def compressed(data: bytes) -> CompressedImage:
+    return CompressedImage(data=array.array("B", data))
+
+
+def test_a_jpeg_of_many_scans_is_a_bad_image_before_it_is_decoded():
+    """It is valid: every scan costs a pass over the whole image, in which nothing is seen."""
+    assert image_from_compressed_msg(compressed(jpeg_of_many_scans(64, 48, 300))).width == 64
+    with pytest.raises(ImageError, match="2000x1500 has 900 scans, expected at most 178"):
+        image_from_compressed_msg(compressed(jpeg_of_many_scans(2000, 1500, 900)))
+    with pytest.raises(ImageError, match="more than 1000 segments"):
+        image_from_compressed_msg(compressed(jpeg_of_many_scans(1000, 700, 8000)))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_padding_after_a_jpeg_is_ignored_whatever_it_is(progressive):
+    file, image = io.BytesIO(), made_image(3, 200, 150)
+    PillowImage.fromarray(image).save(file, "JPEG", progressive=progressive)
+    whole = file.getvalue()
+    pixels = image_from_compressed_msg(compressed(whole)).pixels
+    for padding in (bytes(4095), bytes(300_000), b"\xff" * 99, whole[len(whole) // 3 :], whole):
+        padded = image_from_compressed_msg(compressed(whole + padding)).pixels
+        np.testing.assert_array_equal(padded, pixels)
+    cut = whole[: len(whole) // 2]
+    for padding in (b"", bytes(4095), b"\xff" * 99):
+        with pytest.raises(ImageError, match="cut off"):
+            image_from_compressed_msg(compressed(cut + padding))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
+    file, small = io.BytesIO(), io.BytesIO()
+    PillowImage.fromarray(made_image(3, 40, 30)).save(small, "JPEG")
+    segment = b"Exif\0\0" + small.getvalue()
+    PillowImage.fromarray(made_image(3, 200, 150)).save(file, "JPEG")
+    whole = file.getvalue()
+    whole = whole[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + whole[2:]
+    assert image_from_compressed_msg(compressed(whole)).width == 200
+    with pytest.raises(ImageError, match="cut off"):
+        image_from_compressed_msg(compressed(whole[:-100]))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO", "TGA"])
+def test_a_format_that_no_camera_sends_is_a_bad_image(kind):
+    file = io.BytesIO()
+    PillowImage.new("RGB", (32, 32)).save(file, kind)
+    with pytest.raises(ImageError, match="expected JPEG, PNG, WEBP, TIFF, BMP"):
+        image_from_compressed_msg(compressed(file.getvalue()))
+
+
+def test_control_characters_of_a_message_do_not_reach_the_log():
+    with pytest.raises(ImageError) as refused:
+        image_from_msg(ImageMsg(encoding="\x1b[2J\x07\n\u202e", height=1, width=1))
+    assert str(refused.value).isprintable()
+    assert r"'\x1b[2J\x07\n\u202e'" in str(refused.value)
 
 
 @pytest.mark.parametrize(("width", "height"), [(2**22, 1), (1, 2**22)])

@@ -3,8 +3,15 @@
 
 from ssd_ros.weights import native
 from ssd_ros.weights.layout import Family, Layout
-from ssd_ros.weights.layouts import amdegroot, lufficc, mmdetection, nvidia, torchvision
+from ssd_ros.weights.layouts import (
+    amdegroot,
+    lufficc,
+    ml_rover,
+    mmdetection,
+    nvidia,
+    torchvision,
+)
 
-LAYOUTS: tuple[Layout, ...] = (native, torchvision, amdegroot, lufficc, mmdetection)
+LAYOUTS: tuple[Layout, ...] = (native, torchvision, amdegroot, lufficc, mmdetection, ml_rover)
 # Recognised for the sake of the message.
 REFUSED: tuple[Family, ...] = (nvidia,)
