@@ -166,9 +166,12 @@ class Storm:
 
     def _swap_weights(self, chance: random.Random) -> Callable[[], None]:
         node, file = Services(self.graph), self._folder / "weights.safetensors"
+        fifo = self._folder / f"fifo {self._round}"
+        os.mkfifo(fifo)
 
         def step() -> None:
-            path = chance.choice((*self._weights, str(file), str(file), str(self._folder)))
+            no_files = str(self._folder), str(fifo), "/dev/zero", "/dev/full", "\x1b[2J", "☃"
+            path = chance.choice((*self._weights, *[str(file)] * 4, chance.choice(no_files)))
             if path == str(file):
                 write_weights(chance, Path(self._weights[0]).read_bytes(), file)
             future = node.begin_set("weights", path)

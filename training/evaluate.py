@@ -15,7 +15,7 @@ from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.detector import Detector
 from ssd_ros.model.not_finite import NotFiniteError
 from training.data import voc
-from training.data.samples import image_sizes, load
+from training.data.samples import load
 from training.evaluation import metrics, predictions
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if not options.no_coco:
         result["coco"] = metrics.coco_metrics(
-            detections, ground_truth, image_sizes(samples), classes
+            detections, ground_truth, [sample.size for sample in samples], classes
         )
         if result["coco"] is None:
             print("no COCO metrics: pip install faster-coco-eval", file=sys.stderr)

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ssd_ros import atomic
+from ssd_ros import atomic, encoded
 from ssd_ros.image import ImageError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
+MAX_BYTES = 2**29
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
@@ -41,11 +43,15 @@ def read(path: Path) -> np.ndarray:
     """An image file as BGR uint8 (H, W, 3), rotated upright by its EXIF orientation.
 
     Raises:
-        ImageError: the file cannot be read as an image.
+        ImageError: the file cannot be read as an image, is cut off, or too large.
     """
+    header = _header(path)
     try:  # not cv2.imread, which prints to the terminal and does not say why
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        data = path.read_bytes()
+        if header and header.kind in ("JPEG", "MPO") and not encoded.is_whole_jpeg(data):
+            raise ImageError(f"'{path}' is cut off: a JPEG of {len(data)} bytes without an end")
+        buffer = np.frombuffer(data, np.uint8)
+        pixels = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if data else None
     except OSError as error:
         raise ImageError(f"cannot read image '{path}': {error.strerror}") from None
     except cv2.error as error:
@@ -53,6 +59,38 @@ def read(path: Path) -> np.ndarray:
     if pixels is None:
         raise ImageError(f"'{path}' is not an image ({len(data)} bytes)")
     return pixels
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of the image that `read` returns, from the file's header if it can be.
+
+    Raises:
+        ImageError: see `read`.
+    """
+    header = _header(path)
+    if header is None:
+        height, width = read(path).shape[:2]
+        return width, height
+    return header.upright_size
+
+
+def _header(path: Path) -> encoded.Header | None:
+    """The header of an image file; None where only OpenCV may know the format.
+
+    Raises:
+        ImageError: the file is not a regular one, or it or the image is too large.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for, a device never end
+            raise ImageError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"{status.st_size} bytes, expected at most {MAX_BYTES}")
+        return encoded.read_header(path)
+    except ImageError as error:
+        raise ImageError(f"cannot read image '{path}': {error}") from None
+    except OSError as error:
+        raise ImageError(f"cannot read image '{path}': {error.strerror}") from None
 
 
 def write(path: Path, pixels: np.ndarray) -> None:

@@ -26,8 +26,8 @@ from ssd_ros.ros.parameter_updates import ParameterUpdates
 from ssd_ros.ros.parameters import declare
 from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
+from ssd_ros.ros.weights_download import WeightsDownload
 
-LOG_EVERY = 1.0  # seconds between two errors about failed callbacks
 ADAPT_EVERY = 0.2  # seconds between two checks of the image topics' publishers
 STOP_TIMEOUT = 10.0  # seconds that a transition waits for the batch that is being computed
 END_TIMEOUT = 1.5  # the same at the end of the process
@@ -54,6 +54,7 @@ class DetectorNode(GuardedLifecycleNode):
         self._enabled = True
         self._pipeline: Pipeline | None = None  # None while unconfigured
         self._diagnostics = DiagnosticsPublisher(self)
+        self._download = WeightsDownload(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the ROS clock may be paused
         self.create_timer(1.0, self._publish_diagnostics, self.stream_group, clock=steady)
         self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self.stream_group, clock=steady)
@@ -64,10 +65,14 @@ class DetectorNode(GuardedLifecycleNode):
     # --- life cycle ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Configures and activates the node if the parameter `autostart` is true."""
+        """Configures and activates the node if `autostart` is true, after a download if need be."""
         if not self.get_parameter("autostart").value:
             self.get_logger().info("waiting to be configured and activated (autostart is false)")
-        elif self.trigger_configure() == SUCCESS:
+        elif (
+            self._state is NodeState.UNCONFIGURED
+            and not self._download.postpones(self.start)
+            and self.trigger_configure() == SUCCESS
+        ):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -105,13 +110,14 @@ class DetectorNode(GuardedLifecycleNode):
         self._close(END_TIMEOUT)
 
     def _close(self, timeout: float | None = None) -> None:
+        self._download.close()
         with self.lifecycle_lock:
             self._deactivate(timeout)
             self._cleanup()
 
     def _configure(self) -> None:
         settings = self._parameter_updates.settings()
-        detector = model_loading.load_detector(settings, self.get_logger())
+        detector = model_loading.load_detector(settings, self.get_logger(), self._download)
         frame_received = threading.Event()
         cameras = CameraSet(self, settings, self.stream_group, frame_received.set)
         self._diagnostics.set_cameras(cameras)
@@ -181,7 +187,8 @@ class DetectorNode(GuardedLifecycleNode):
             return None
         _check_live(changed, self.get_fully_qualified_name())
         if LOADED & set(changed):
-            return Update(settings, model_loading.load_detector(settings, self.get_logger()))
+            detector = model_loading.load_detector(settings, self.get_logger(), self._download)
+            return Update(settings, detector)
         detector = pipeline.loop.detector.with_thresholds(
             settings.thresholds, settings.class_filter
         )
@@ -218,6 +225,7 @@ class DetectorNode(GuardedLifecycleNode):
             self.failure,
             self.callback_failures,
             pipeline.loop if pipeline else None,
+            self._download.status,
         )
         self._diagnostics.publish(status, pipeline.settings.image_timeout if pipeline else 0.0)
 

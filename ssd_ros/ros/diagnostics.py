@@ -3,9 +3,9 @@
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
 active or is paused, while a batch takes long, and for ten seconds after a failed batch or callback,
-else OK. Levels of a camera: STALE if images were received and none arrives any
-more, WARN if none has been received yet, if images are lost in transport, and for ten seconds after
-an invalid or too old image, else OK.
+else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
+has been received yet, if images are lost in transport, and for ten seconds after an invalid or too
+old image, else OK.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def node_status(
     failure: str,
     callbacks: FailureLog,
     loop: InferenceLoop | None,
+    download: str,
 ) -> DiagnosticStatus:
     """The detector's status.
 
@@ -44,6 +45,7 @@ def node_status(
         failure: why the last transition failed; empty if it did not.
         callbacks: failures of callbacks, also of requests that cannot be served.
         loop: None while the node is unconfigured.
+        download: of weights that is running; empty if none is.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
     values: dict[str, object] = {"weights": weights, "failed callbacks": callbacks.count}
@@ -60,6 +62,10 @@ def node_status(
             warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
         warning = loop.busy or warning
         values |= _milliseconds("inference", loop.recent_durations)
+    if download:
+        values["download"] = download
+    if download and loop is None:  # what failed is what waits for the download
+        return _status(name, device, level, download, values)
     if failure:
         level = DiagnosticStatus.ERROR
     elif warning:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ssd_ros.backends.backend import BACKENDS, PRECISIONS
 from ssd_ros.detections import Thresholds
-from ssd_ros.weights.names import DEMO
+from ssd_ros.weights.names import COCO
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ DETECTOR: dict[str, ParameterSpec] = {
         live=False,
     ),
     "weights": ParameterSpec(
-        DEMO,
-        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict; `demo` "
-        "selects the bundled weights (five demo classes only). Setting it while the node runs "
+        COCO,
+        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict (.pth); "
+        "`coco` selects torchvision's (80 classes of everyday objects), downloaded once, `demo` "
+        "the bundled weights (five demo classes only). Setting it while the node runs "
         "loads and warms up the new model, then swaps between two frames.",
-        values="path of a file, or demo",
+        values="path of a file, coco, or demo",
     ),
     "backend": ParameterSpec(
         "auto",

@@ -2,7 +2,11 @@
 """Image files: what is read from them, and errors that name them."""
 
 import io
+import os
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -42,3 +46,51 @@ def test_a_format_that_cannot_be_written_is_an_error_without_a_file(tmp_path):
     with pytest.raises(ValueError, match=r"cannot encode image '.*a\.xyz'"):
         image_files.write(tmp_path / "a.xyz", PIXELS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_come_from_headers_and_are_those_of_what_is_read(tmp_path):
+    exif = PillowImage.Exif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        for name in ("a.jpg", "a.png", "a.webp", "a.tiff", "a.bmp"):
+            path = tmp_path / name
+            PillowImage.fromarray(PIXELS).save(path, exif=exif)
+            assert image_files.read_size(path) == image_files.read(path).shape[1::-1]
+
+
+def test_what_would_take_all_memory_or_never_end_is_refused_at_once(tmp_path):
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("zero.png", "pipe.png"):
+        with pytest.raises(ImageError, match=rf"{name}': not a regular file"):
+            image_files.read(tmp_path / name)
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(ImageError, match=r"sparse\.png': 2147483648 bytes, expected at most"):
+        image_files.read(tmp_path / "sparse.png")
+    for side in (30_000, 12_000):
+        data = bytearray(cv2.imencode(".png", PIXELS)[1].tobytes())
+        data[16:24] = struct.pack(">II", side, side)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        (tmp_path / "large.png").write_bytes(data)
+        with pytest.raises(ImageError, match=r"large\.png'.* pixels"):
+            image_files.read(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_is_whole_up_to_its_end_marker(tmp_path, progressive):
+    exif = PillowImage.Exif()
+    preview = io.BytesIO()
+    PillowImage.fromarray(PIXELS).save(preview, "JPEG")
+    exif[0x927C] = preview.getvalue()  # with an end marker of its own
+    file, path = io.BytesIO(), tmp_path / "a.jpg"
+    image = PillowImage.fromarray(np.tile(PIXELS, (5, 5, 1)))
+    image.save(file, "JPEG", exif=exif, progressive=progressive)
+    data = file.getvalue()
+    for padding in (b"", b"\0" * 10_000, b"\xff\xe0 a video of the same moment"):
+        path.write_bytes(data + padding)
+        assert image_files.read(path).shape == (100, 150, 3)
+    for length in (len(data) - 2, len(data) - 500, len(data) // 2):
+        path.write_bytes(data[:length])
+        with pytest.raises(ImageError, match=rf"a\.jpg' is cut off: a JPEG of {length} bytes"):
+            image_files.read(path)

@@ -98,7 +98,7 @@ def test_degenerate_boxes_are_ignored_and_counted(root, tmp_path):
     )
     trainval, _ = samples.load(voc.find_images(bad, "trainval"))
     assert len(trainval[0].labels) == 3
-    assert samples.degenerate_boxes(trainval) == {str(path): 1}
+    assert samples.invalid_boxes(trainval) == {str(path): 1}
     _, boxes, labels, _ = DetectionDataset(trainval, Augment("none", FILL, 300), 0)[0]
     assert len(boxes) == len(labels) == 2
 
@@ -125,7 +125,8 @@ def flat(batch):
 
 def run(trainval, first, last, batch, **options):
     dataset = DetectionDataset(trainval, Augment("ssd", FILL, 300), seed=3)
-    return list(batches.loader(dataset, first, last, batch, **options))
+    with batches.stream(dataset, first, last, batch, **options) as stream:
+        return list(stream)
 
 
 def test_each_epoch_takes_every_image_once_in_an_order_of_its_own(trainval):

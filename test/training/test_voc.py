@@ -167,7 +167,7 @@ def test_the_report_names_file_object_and_numbers(root, capsys):
     assert main(["check", str(root)]) == 1
     out = capsys.readouterr().out
     assert "0002.xml: zero size: object 2 (disc), xmin 9, ymin 1, xmax 9, ymax 9" in out
-    assert "1 defects: zero size 1" in out
+    assert "1 defect: zero size 1" in out
 
 
 def test_two_images_of_one_name_are_a_defect(root):

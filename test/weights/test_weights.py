@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from made_weights import torchvision_state_dict
 from small_weights import CLASSES, VERSION_1, small_weights
-from torchvision.models.detection import ssd300_vgg16
 
 from ssd_ros.model import class_names
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
@@ -19,17 +19,6 @@ from ssd_ros.weights.names import resolve
 from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import WeightsError
-
-
-def torchvision_state_dict(outputs: int) -> dict[str, torch.Tensor]:
-    """Random tensors in the names and shapes of torchvision's network, in half precision."""
-    with torch.device("meta"):  # its own initialisation takes seconds
-        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs)
-    generator = torch.Generator().manual_seed(0)
-    return {
-        key: torch.randn(tensor.shape, dtype=torch.float16, generator=generator)
-        for key, tensor in model.state_dict().items()
-    }
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.data.dataset import DetectionDataset
+from training.data.workers import Stream, prepare
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def collate(rows: Sequence[tuple[Tensor, Tensor, Tensor, str]]) -> Batch:
     return Batch(torch.stack(images), padded_boxes, padded_labels, names)
 
 
-def loader(
+def stream(
     dataset: DetectionDataset,
     first: int,
     last: int,
@@ -86,30 +85,25 @@ def loader(
     workers: int = 0,
     rank: int = 0,
     processes: int = 1,
-) -> DataLoader[Batch]:
+) -> Stream[Batch]:
     """The batches of iterations `first` to `last` (excluded) for one process; see `BatchSampler`.
 
     Args:
         workers: processes that read and augment images; 0 does it in this process.
     """
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
-        batch_sampler=BatchSampler(first, last, batch, rank, processes),
-        collate_fn=collate,
-        num_workers=workers,
-        worker_init_fn=_prepare_worker,
-        pin_memory=torch.cuda.is_available(),
-        # Spawned: a fork inherits OpenCV's and OpenMP's locks, but not the threads holding them.
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=4 if workers else None,
+    return Stream(
+        DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_sampler=BatchSampler(first, last, batch, rank, processes),
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=prepare,
+            pin_memory=torch.cuda.is_available(),
+            # Spawned: a fork inherits OpenCV's and OpenMP's locks, but not the threads with them.
+            multiprocessing_context="spawn" if workers else None,
+            prefetch_factor=4 if workers else None,
+        )
     )
-
-
-def _prepare_worker(_worker: int) -> None:
-    cv2.setNumThreads(1)
-    # The trainer finishes its iteration and writes a checkpoint; it needs its workers until then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def error_message(error: Exception) -> str:

@@ -97,9 +97,10 @@ def _number(node: ElementTree.Element, tag: str) -> float:
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
-        return int(_number(root, "size/width")), int(_number(root, "size/height"))
+        size = int(_number(root, "size/width")), int(_number(root, "size/height"))
     except ValueError:
         return None
+    return size if min(size) > 0 else None  # some tools write zeros
 
 
 # --- folders ------------------------------------------------------------------------------------

@@ -192,6 +192,8 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
     if stored is None:
         return Options(**{**preset, **given})
     free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
+    if given.get("precision") == "auto":  # as chosen when the run began
+        del given["precision"]
     for name, value in given.items():
         if name not in free and value != stored[name]:
             raise ValueError(

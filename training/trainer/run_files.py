@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import platform
@@ -47,8 +48,13 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
         raise ValueError(f"checkpoint '{path}' cannot be read: {error}") from None
 
 
-def check_resumable(state: Mapping[str, Any], classes: Sequence[str], processes: int) -> None:
-    """Checks that a checkpoint fits the dataset's classes and the number of processes.
+def check_resumable(
+    state: Mapping[str, Any], classes: Sequence[str], data: str, processes: int
+) -> None:
+    """Checks that a checkpoint fits the dataset and the number of processes.
+
+    Args:
+        data: fingerprint of the dataset; old checkpoints have none.
 
     Raises:
         ValueError: it does not.
@@ -57,6 +63,11 @@ def check_resumable(state: Mapping[str, Any], classes: Sequence[str], processes:
         raise ValueError(
             f"the dataset has the classes {', '.join(classes)}, the run to resume "
             f"{', '.join(state['classes'])}"
+        )
+    if state.get("data", data) != data:
+        raise ValueError(
+            "the dataset is not that of the run to resume: its images, boxes or their order have "
+            "changed; restore them, or start another run with --init and another --out"
         )
     if state["processes"] != processes:
         raise ValueError(f"the run to resume has {state['processes']} processes, not {processes}")
@@ -151,12 +162,12 @@ class Metrics:
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics; empty without a file. An incomplete last line is dropped."""
+    """The lines of a run's metrics; empty without a file. Damaged lines are dropped."""
     path = out / METRICS
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("iteration"), int):
+                rows.append(row)
     return rows

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What encoded images say about themselves, before they are decoded."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image as PillowImage
+
+from ssd_ros.image import ImageError
+
+MAX_PIXELS = 2**27  # 400 MB when decoded; below the limit at which Pillow raises an error
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ROTATED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP")
+# In the entropy-coded data of a JPEG 0xff is followed by a zero, a restart marker or 0xff.
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+_END_OF_IMAGE, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of an encoded image.
+
+    Attributes:
+        kind: `JPEG`, `PNG`, …, as Pillow names it.
+        size: width and height in pixels as encoded.
+        turned: whether the EXIF orientation exchanges width and height.
+    """
+
+    kind: str
+    size: tuple[int, int]
+    turned: bool
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height after the rotation by the EXIF orientation."""
+        return self.size[::-1] if self.turned else self.size
+
+
+def read_header(file: Path | BinaryIO) -> Header | None:
+    """The header of an image; no pixel is decoded. None if Pillow does not know the format.
+
+    Raises:
+        ImageError: the image has more than MAX_PIXELS.
+        OSError: the file cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own limit, and of strange metadata
+            with PillowImage.open(file) as image:
+                kind, size = image.format or "", image.size
+                turned = kind in _ROTATED_BY_OPENCV and _is_turned(image)
+    except PillowImage.DecompressionBombError:
+        raise ImageError(f"more than {MAX_PIXELS} pixels") from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on broken data
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        return None
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{size[0]}x{size[1]} pixels, expected at most {MAX_PIXELS}")
+    return Header(kind, size, turned)
+
+
+def _is_turned(image: PillowImage.Image) -> bool:
+    exif = PillowImage.Exif()  # not image.getexif(), which decodes a PNG
+    exif.load(image.info.get("exif") or b"")
+    return exif.get(_ORIENTATION) in _TURNED
+
+
+def is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG goes on to its end marker. Whatever follows that is ignored.
+
+    Its segments are followed, because an embedded preview has an end marker of its own.
+    """
+    position = 2
+    while found := _MARKER.search(data, position):
+        marker, position = found[1][0], found.end()
+        if marker == _END_OF_IMAGE:
+            return True
+        if marker not in _WITHOUT_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return False

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""However a training with data loading processes ends, it ends at once and leaves none of them."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from made_dataset import make_set
+from processes import Process
+from waiting import wait_for
+
+from training.trainer import run_files
+
+pytestmark = pytest.mark.training
+
+OPTIONS = "--width 0.0625 --iterations 100000 --batch 2 --workers 1 --precision fp32 --device cpu"
+OPTIONS += " --val-sets none --checkpoint-every 1"
+
+# A training in which the second step meets an error that nobody expected.
+FAILING = """
+import sys
+from training import train
+
+step = train.Trainer.step
+
+def failing_step(self, parts):
+    if self.progress.iteration == 1:
+        raise ZeroDivisionError("unexpected")
+    return step(self, parts)
+
+train.Trainer.step = failing_step
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+# A program that forgets its stream of batches.
+FORGETTING = """
+import sys
+from pathlib import Path
+from training.data import batches, samples, voc
+from training.data.augment import Augment
+from training.data.dataset import DetectionDataset
+
+found, _ = samples.load(voc.find_images(Path(sys.argv[1]), "trainval"))
+dataset = DetectionDataset(found, Augment("none", (0, 0, 0), 300), seed=0)
+stream = batches.stream(dataset, 0, 100, 2, workers=1)
+next(stream)
+print("has a batch")
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def start_python(*arguments):
+        command = [sys.executable, *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        started.append(Process(command, tmp_path / "log.txt", env=environment))
+        return started[-1]
+
+    yield start_python
+    for process in started:
+        wait_for(lambda pid=process.pid: not members_of(pid), "the end of all processes")
+
+
+def training(root, out):
+    return ["--data", root, "--out", out, *OPTIONS.split()]
+
+
+def members_of(session):
+    """Process ids of a session: a process that called setsid, and its descendants."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            members.append(int(path.parent.name))
+    return members
+
+
+def workers_of(process):
+    def is_worker(pid):
+        try:
+            return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    return [pid for pid in members_of(process.pid) if is_worker(pid)]
+
+
+def wait_for_checkpoint(process, out):
+    path = out / run_files.CHECKPOINT
+    wait_for(lambda: path.exists() or not process.alive, "a checkpoint")
+    assert process.alive, process.log
+
+
+def test_a_killed_worker_ends_the_training_with_a_message_and_the_last_checkpoint(
+    root, tmp_path, start
+):
+    process = start("-m", "training.train", *training(root, tmp_path / "run"))
+    wait_for_checkpoint(process, tmp_path / "run")
+    killed = workers_of(process)[0]
+    os.kill(killed, signal.SIGKILL)
+    assert process.exit_code() == 1
+    last = process.log.splitlines()[-1]
+    assert last.startswith(f"error: data loading process {killed} was killed by signal 9; continue")
+    assert run_files.read_checkpoint(tmp_path / "run")["progress"]["iteration"] >= 1
+
+
+def test_an_error_of_the_trainer_is_not_held_up_by_its_workers(root, tmp_path, start):
+    process = start("-c", FAILING, *training(root, tmp_path / "run"))
+    assert process.exit_code() == 1
+    assert "ZeroDivisionError: unexpected" in process.log
+    assert run_files.read_checkpoint(tmp_path / "run")["progress"]["iteration"] == 1
+
+
+def test_a_program_ends_that_has_not_closed_its_stream(root, start):
+    process = start("-c", FORGETTING, root)
+    assert process.exit_code() == 0, process.log
+    assert "has a batch" in process.log
+
+
+def test_a_signal_to_all_processes_still_writes_a_checkpoint(root, tmp_path, start):
+    process = start("-m", "training.train", *training(root, tmp_path / "run"))
+    wait_for_checkpoint(process, tmp_path / "run")
+    for worker in workers_of(process):
+        os.kill(worker, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.exit_code() == 128 + signal.SIGTERM, process.log
+    assert "stopped by signal 15; continue with --resume" in process.log
+    assert "Traceback" not in process.log
+    assert run_files.read_checkpoint(tmp_path / "run") is not None
