@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
+from ssd_ros.image import printable
 from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.failures import FailureLog
 
@@ -50,6 +51,7 @@ class GuardedLifecycleNode(LifecycleNode):
 
     def report_failure(self, text: str) -> None:
         """Logs what went wrong in a callback, and keeps it for the diagnostics."""
+        text = printable(text)  # it may quote a request or a message
         self.callback_failures.note(text)
         self.get_logger().error(text, throttle_duration_sec=LOG_EVERY)
 
@@ -72,7 +74,7 @@ class GuardedLifecycleNode(LifecycleNode):
                 step()
                 result = entities()
             except Exception as error:  # rclpy would drop the reason
-                self.failure, result = f"cannot {name}: {error}", FAILURE
+                self.failure, result = printable(f"cannot {name}: {error}"), FAILURE
             if result != SUCCESS:
                 self.failure = self.failure or f"cannot {name}: a managed entity failed"
                 self.get_logger().error(self.failure)
