@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import Process
 from rcl_interfaces.msg import Log
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -54,7 +54,7 @@ class Graph:
         self._started.callback(self.node.destroy_node)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, 10)
         self._log: list[Log] = self.hear(Log, "/rosout", ROSOUT)
-        self._spin(self.node, SingleThreadedExecutor())
+        self._spin(self.node, create_executor(1, print))
 
     def name(self, relative: str) -> str:
         return f"{self.namespace}/{relative}"
