@@ -81,10 +81,12 @@ class Storm:
         ]
         for thread in threads:
             thread.start()
-        self._stopping.wait(seconds)
-        self._stopping.set()
-        for thread in threads:
-            thread.join()
+        try:
+            self._stopping.wait(seconds)
+        finally:
+            self._stopping.set()
+            for thread in threads:
+                thread.join()
         if self._failures:
             raise self._failures[0]
 
