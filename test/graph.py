@@ -22,6 +22,7 @@ from waiting import wait_for
 
 from ssd_ros.ros.detector_node import DetectorNode
 from ssd_ros.ros.executor import create_executor
+from ssd_ros.ros.guarded_node import THREADS
 
 ROOT = Path(__file__).parents[1]
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -68,7 +69,7 @@ class Graph:
         self._started.callback(node.destroy_node)
         self._started.callback(node.close)
         node.start()
-        self._spin(node, create_executor(2, node.report_failure))
+        self._spin(node, create_executor(THREADS, node.report_failure))
         return node
 
     def start_process(

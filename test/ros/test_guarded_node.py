@@ -199,6 +199,8 @@ def test_the_clock_runs_and_diagnostics_appear_while_weights_are_loaded(
         wait_for(follows, "the clock")
         graph.next_diagnostics(2)
         assert graph.status("detector").summary == "unconfigured"
+        assert node.state == "configuring"
+        assert node.get("weights") == parameters["weights"]
     finally:
         go_on.set()
     wait_for(future.done, "the transition")
