@@ -210,7 +210,13 @@ class Storm:
 
         def step() -> None:
             kind = chance.random()
-            if kind < 0.3:
+            if kind < 0.1:  # as others allow: with the other transport
+                for label in ("deactivate", "cleanup"):
+                    node.change(label)
+                node.set("image_transport", chance.choice(("raw", "compressed")))
+                for label in ("configure", "activate"):
+                    node.change(label)
+            elif kind < 0.35:
                 number = chance.choice([n for n in range(256) if n not in SHUTDOWNS])
                 self._ask(node, ChangeState, "change_state", transition=Transition(id=number))
             elif kind < 0.7:
