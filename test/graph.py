@@ -76,10 +76,7 @@ class Graph:
         self, module: str, parameters: Mapping[str, Any], namespace: str | None = None
     ) -> Process:
         """A node as `ros2 run` starts it, in the test's namespace or in another."""
-        command = [sys.executable, "-m", module, "--ros-args"]
-        command += ["-r", f"__ns:={namespace or self.namespace}"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={json.dumps(value)}"]
+        command = node_command(module, parameters, namespace or self.namespace)
         return self.start_command(command, cwd=ROOT)
 
     def start_command(self, command: Sequence[str], **options: Any) -> Process:
@@ -149,3 +146,11 @@ class Graph:
             values = {pair.key: pair.value for pair in status.values}
             self.diagnostics[status.name] = Status(status.level, status.message, values)
         self.diagnostics_heard += 1
+
+
+def node_command(module: str, parameters: Mapping[str, Any], namespace: str) -> list[str]:
+    """The command that starts a node as `ros2 run` does."""
+    command = [sys.executable, "-m", module, "--ros-args", "-r", f"__ns:={namespace}"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    return command

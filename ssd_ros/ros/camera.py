@@ -11,15 +11,10 @@ from typing import Literal
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
-from visualization_msgs.msg import MarkerArray
 
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import annotate
@@ -29,10 +24,11 @@ from ssd_ros.messages.images import (
     image_from_compressed_msg,
     image_from_msg,
 )
-from ssd_ros.messages.markers import outlines
+from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.frame_loss import FrameLossEstimator
-from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age, stamp_ns
+from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
+from ssd_ros.ros.marker_publisher import MarkerPublisher
 
 LOG_EVERY = 1.0  # seconds between two warnings about invalid images
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -75,22 +71,11 @@ class Camera:
         self._lock = threading.Lock()  # of the loss estimate
         self._loss_estimator = FrameLossEstimator()
         self._last_image_at = time.monotonic()
-        self._subscription = ImageSubscription(node, topic, compressed, group)
+        self._subscription = ImageSubscription(node, topic, compressed, group, self._note_lost)
         self._detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
         self._annotated = node.create_publisher(ImageMsg, f"{outputs}/detections_image", 1)
         self._label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
-        self._camera_info: CameraInfo | None = None
-        self._info_subscription: Subscription | None = None
-        self._markers: Publisher | None = None
-        if markers:
-            self._markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
-            self._info_subscription = node.create_subscription(
-                CameraInfo,
-                f"{topic.rpartition('/')[0]}/camera_info",
-                self._receive_info,
-                qos_profile_sensor_data,
-                callback_group=group,
-            )
+        self._markers = MarkerPublisher(node, topic, outputs, group) if markers else None
 
     @property
     def topic(self) -> str:
@@ -115,33 +100,39 @@ class Camera:
         """Stops receiving images and drops a frame that was not taken yet."""
         self._subscription.unsubscribe()
         self._slot.clear()
+        with self._lock:
+            self._loss_estimator.clear()
 
     def adapt(self) -> None:
         """Adapts the subscription to the topic's publishers."""
         self._subscription.adapt()
 
-    def publishers(self) -> list[TopicEndpointInfo]:
-        """The image topic's publishers with the QoS that they offer."""
-        return self._subscription.publishers()
+    def endpoints(self) -> Endpoints:
+        """The subscription and the image topic's publishers."""
+        return Endpoints.of(self._node, self.topic)
+
+    def markers_problem(self, timeout: float) -> str:
+        """See `MarkerPublisher.problem`; empty without markers."""
+        return self._markers.problem(timeout) if self._markers else ""
 
     def close(self) -> None:
         """Removes the subscriptions and the publishers."""
         self.unsubscribe()
-        if self._info_subscription is not None:
-            self._node.destroy_subscription(self._info_subscription)
-        for publisher in (self._detections, self._annotated, self._label_info, self._markers):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher)
+        if self._markers is not None:
+            self._markers.close()
+        for publisher in (self._detections, self._annotated, self._label_info):
+            self._node.destroy_publisher(publisher)
 
     @property
     def has_frame(self) -> bool:
         """Whether a frame is in the slot."""
         return self._slot.full
 
-    def receive(self, message: FrameMsg, session: int = 0) -> None:
+    def receive(self, message: FrameMsg, sequence: int | None = None, session: int = 0) -> None:
         """Puts a frame into the slot, where it replaces one that was not taken yet.
 
         Args:
+            sequence: see `FrameLossEstimator.note_received`.
             session: that of the subscription; a frame of an earlier one, whose callback comes
                 late, is discarded.
         """
@@ -149,7 +140,7 @@ class Camera:
         if not self._slot.put(ReceivedFrame(message, now, session)):
             return
         with self._lock:
-            self._loss_estimator.note(stamp_ns(message))
+            self._loss_estimator.note_received(now, sequence)
             self._last_image_at = now
         self._on_frame()
 
@@ -209,11 +200,9 @@ class Camera:
         if self._annotated.get_subscription_count():
             canvas = annotate(frame.image, detections, classes)
             self._annotated.publish(fill_image(ImageMsg(header=frame.header), canvas, "bgr8"))
-        if self._markers and self._camera_info and self._markers.get_subscription_count():
+        if self._markers is not None:
             size = frame.image.width, frame.image.height
-            self._markers.publish(
-                outlines(frame.header, detections, classes, size, self._camera_info)
-            )
+            self._markers.publish(frame.header, detections, classes, size)
 
     def give_up(self, outcome: Literal["failed", "discarded"]) -> None:
         """Counts a frame that was taken and will not be answered."""
@@ -227,10 +216,13 @@ class Camera:
     def snapshot(self) -> CameraSnapshot:
         """The camera's counts and state; a copy that later frames do not change."""
         counts = self._slot.counts()
+        publishers = self._subscription.publishers()
+        identities = frozenset(bytes(publisher.endpoint_gid) for publisher in publishers)
         with self._lock:
-            loss = self._loss_estimator.losses()
+            loss = self._loss_estimator.estimate(identities)
             silence = time.monotonic() - self._last_image_at
         return CameraSnapshot(self.topic, self._subscription.reliability, silence, counts, loss)
 
-    def _receive_info(self, info: CameraInfo) -> None:
-        self._camera_info = info
+    def _note_lost(self, count: int) -> None:
+        with self._lock:
+            self._loss_estimator.note_reported(time.monotonic(), count)

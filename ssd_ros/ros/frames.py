@@ -139,7 +139,7 @@ class CameraSnapshot:
         topic: name of the subscribed topic.
         reliability: of the subscription; None while the topic is not subscribed.
         seconds_since_image: since the last image, or since the topic was subscribed.
-        loss: estimated frame loss; None while too few images have been received.
+        loss: of the last seconds; None while too few images have been published.
     """
 
     topic: str

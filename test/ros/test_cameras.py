@@ -4,6 +4,7 @@
 import itertools
 import random
 import re
+import signal
 import sys
 import threading
 import time
@@ -308,7 +309,45 @@ def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(gr
     override = f"qos_overrides.{graph.name('image_raw')}.subscription.reliability"
     PlayedCamera(graph, reliability=BEST_EFFORT)
     graph.start_detector({**parameters, "image_timeout": 1.0, override: "reliable"})
-    graph.wait_for_log("published by watcher (best_effort), subscribed reliable")
+    report = graph.wait_for_log("published by watcher: QoS does not match")
+    assert "it offers best_effort, subscribed reliable" in report
+
+
+# In a process of its own: Fast DDS allows one type for each topic of a process.
+PUBLISHER_OF_ANOTHER_TYPE = """
+import sys, rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage
+rclpy.init()
+node = rclpy.create_node("driver")
+node.create_publisher(CompressedImage, sys.argv[1], qos_profile_sensor_data)
+rclpy.spin(node)
+"""
+
+
+def test_a_publisher_of_another_message_type_is_reported_with_both_types(graph, parameters, images):
+    topic = graph.name("image_raw")
+    other = graph.start_command([sys.executable, "-c", PUBLISHER_OF_ANOTHER_TYPE, topic])
+    wait_for(lambda: graph.node.get_publishers_info_by_topic(topic), "the publisher")
+    graph.start_detector({**parameters, "image_timeout": 1.0})
+    report = graph.wait_for_log("published by driver: its type is")
+    assert "'sensor_msgs/msg/CompressedImage', expected sensor_msgs/msg/Image" in report
+    graph.next_diagnostics(1)
+    status = graph.camera_status()
+    assert status.level == DiagnosticStatus.WARN
+    assert "expected sensor_msgs/msg/Image" in status.summary
+    infos = graph.node.get_subscriptions_info_by_topic(topic)
+    assert [info.qos_profile.reliability for info in infos] == [RELIABLE], "it is not followed"
+    other.send(signal.SIGKILL)
+    wait_for(lambda: not other.alive, "its end")
+    PlayedCamera(graph).stream(images[0])
+    graph.wait_for_log("receiving images again")
+
+
+def test_a_publisher_that_sends_nothing_is_reported_as_such(graph, parameters):
+    PlayedCamera(graph)
+    graph.start_detector({**parameters, "image_timeout": 1.0})
+    graph.wait_for_log("published by watcher: type and QoS match; it sends nothing")
 
 
 # --- images that stop, age or get lost ------------------------------------------------------
