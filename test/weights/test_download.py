@@ -166,13 +166,17 @@ def test_what_a_killed_process_left_is_taken_over(served, target):
     assert len(server.requests) == 2
 
 
-def test_a_file_that_another_process_deletes_meanwhile_is_begun_again(served, target, monkeypatch):
+def test_a_file_that_another_process_begins_again_meanwhile_is_taken_over(
+    served, target, monkeypatch
+):
     _, url = served
+    part = target.with_name(f"{target.name}.part")
     original, locked = download._try_to_lock, []
 
     def lock(file):
         if not locked:  # between opening and locking
-            target.with_name(f"{target.name}.part").unlink()
+            part.unlink()
+            part.touch()
         locked.append(file)
         return original(file)
 
