@@ -9,21 +9,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ssd_ros.model.config import PAPER_VOC, SSDConfig
+from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.ssd import SSD
-from ssd_ros.weights import reader
-from ssd_ros.weights.containers import open_file
+from ssd_ros.weights import reader, resnet50
+from ssd_ros.weights.containers import Arrays, open_file
+from ssd_ros.weights.layouts import ml_rover
 from ssd_ros.weights.layouts.renamed import VGG16_PLACES
 from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import WeightsError
-from training.trainer import class_heads
+from training.trainer import batch_norm, class_heads
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-VGG16_DOWNLOAD = "vgg16"
+IMAGENET_MEAN, IMAGENET_STD = RESNET50.mean, RESNET50.std
+VGG16_DOWNLOAD, RESNET50_DOWNLOAD = "vgg16", "resnet50"
 
 # torchvision's vgg16 ends with conv5.
 _VGG16_LAYERS = {name: place for name, place in VGG16_PLACES.items() if name < "conv6"}
+_RESNET50_LAYERS = resnet50.names(RESNET50)
 _FULLY_CONNECTED = {"fc6": "conv6", "fc7": "conv7"}  # names of other implementations
 
 
@@ -41,14 +42,19 @@ class Pretrained:
     config: SSDConfig
     classes: tuple[str, ...] | None = None
 
+    @property
+    def folded(self) -> bool:
+        """Whether batch normalisation, if there was any, is part of the convolutions."""
+        return not batch_norm.layers(self.tensors)
+
 
 def read(source: str) -> Pretrained:
     """Reads what `--init` names.
 
     Args:
-        source: `vgg16` (torchvision's ImageNet weights, downloaded), a file of VGG16 features with
-            torchvision's keys, or any weights file that `ssd_ros.weights.reader` reads, also one
-            without class names.
+        source: `vgg16` or `resnet50` (torchvision's ImageNet weights, downloaded), a file of VGG16
+            features or of a ResNet-50 with torchvision's keys, or any weights file that
+            `ssd_ros.weights.reader` reads, also one without class names.
 
     Raises:
         WeightsError: the file cannot be used.
@@ -58,15 +64,27 @@ def read(source: str) -> Pretrained:
 
         state_dict = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         return _from_vgg16(dict(state_dict))
+    if source == RESNET50_DOWNLOAD:
+        from torchvision.models import ResNet50_Weights
+
+        state_dict = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
+        return _from_resnet50({key: tensor.numpy() for key, tensor in state_dict.items()})
     path = resolve(source)
     try:
         header, load = open_file(path)
         if "features.0.weight" in header.shapes:
             return _from_vgg16({key: torch.from_numpy(array) for key, array in load().items()})
+        if "layer1.0.conv1.weight" in header.shapes:
+            return _from_resnet50(load())
+        normalised: Arrays = {}
+        if ml_rover.inspect(header) is None:  # a training goes on with its batch normalisation
+            arrays = load()
+            load, normalised = (lambda: arrays), ml_rover.unfolded(arrays)
         weights = reader.parse(header, load, unnamed=True)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
-    return Pretrained(weights.model().state_dict(), weights.config, weights.classes)
+    tensors = weights.model().state_dict() | _to_torch(normalised)
+    return Pretrained(tensors, weights.config, weights.classes)
 
 
 def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
@@ -79,6 +97,21 @@ def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
     except KeyError as error:
         raise WeightsError(f"has VGG16 features, but no tensor {error}") from None
     return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
+
+
+def _from_resnet50(arrays: Arrays) -> Pretrained:
+    try:
+        tensors = resnet50.unfolded(arrays, _RESNET50_LAYERS)
+    except KeyError as error:
+        raise WeightsError(f"has layers of a ResNet, but no tensor {error} of ResNet-50") from None
+    known = {prefix for name in _RESNET50_LAYERS.values() for prefix in name} | {"fc"}
+    if other := [key for key in arrays if key.rpartition(".")[0] not in known]:
+        raise WeightsError(f"has tensor '{other[0]}', which ResNet-50 does not have")
+    return Pretrained(_to_torch(tensors), RESNET50)
+
+
+def _to_torch(arrays: Arrays) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(array).float() for key, array in arrays.items()}
 
 
 def layers(model: SSD, names: str) -> tuple[str, ...]:
