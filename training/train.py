@@ -23,8 +23,8 @@ from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
 from training.data.workers import Stream, WorkerLost
-from training.trainer import batch_norm, box_scales, options, pretrained, run_files
-from training.trainer.distributed import Processes
+from training.trainer import batch_norm, box_scales, class_heads, options, pretrained, run_files
+from training.trainer.distributed import Processes, is_main
 from training.trainer.ema import create_ema
 from training.trainer.lock import locked
 from training.trainer.optimizer import choose_precision, create_optimizer
@@ -155,6 +155,8 @@ def create_model(
         batch_norm.add(model, resnet50.BASE)
     if source:
         pretrained.apply(model, source, data.classes, pretrained.layers(model, run.init_layers))
+        if source.classes and not run.init_layers and is_main():
+            print(f"--init: {class_heads.describe(data.classes, source.classes)}", file=sys.stderr)
     return model
 
 

@@ -62,7 +62,7 @@ DETECTOR: dict[str, ParameterSpec] = {
     ),
     "weights": ParameterSpec(
         COCO,
-        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict (.pth); "
+        "Weights file: native .safetensors, or a .pth of a known implementation; "
         "`coco` selects torchvision's (80 classes of everyday objects), downloaded once, `demo` "
         "the bundled weights (five demo classes only). Setting it while the node runs "
         "loads and warms up the new model, then swaps between two frames.",

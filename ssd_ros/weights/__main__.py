@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "list":
             text = "\n".join(map(_describe_named, NAMED))
         elif options.command == "info":
-            text = f"{options.file}\n{describe(read(options.file, options.classes))}"
+            weights = read(options.file, options.classes, unnamed=True)
+            text = f"{options.file}\n{describe(weights)}"
         else:
             if options.target.suffix != ".safetensors":
                 raise WeightsError(

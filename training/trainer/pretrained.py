@@ -14,22 +14,18 @@ from ssd_ros.model.ssd import SSD
 from ssd_ros.weights import reader, resnet50
 from ssd_ros.weights.containers import Arrays, open_file
 from ssd_ros.weights.layouts import ml_rover
+from ssd_ros.weights.layouts.renamed import VGG16_PLACES
 from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import WeightsError
-from training.trainer import batch_norm
+from training.trainer import batch_norm, class_heads
 
 IMAGENET_MEAN, IMAGENET_STD = RESNET50.mean, RESNET50.std
 VGG16_DOWNLOAD, RESNET50_DOWNLOAD = "vgg16", "resnet50"
 
-# torchvision's vgg16().features counts pooling and ReLU, too.
-_VGG16_LAYERS = {
-    **{f"conv1.{i}": n for i, n in ((1, 0), (2, 2))},
-    **{f"conv2.{i}": n for i, n in ((1, 5), (2, 7))},
-    **{f"conv3.{i}": n for i, n in ((1, 10), (2, 12), (3, 14))},
-    **{f"conv4.{i}": n for i, n in ((1, 17), (2, 19), (3, 21))},
-    **{f"conv5.{i}": n for i, n in ((1, 24), (2, 26), (3, 28))},
-}
+# torchvision's vgg16 ends with conv5.
+_VGG16_LAYERS = {name: place for name, place in VGG16_PLACES.items() if name < "conv6"}
 _RESNET50_LAYERS = resnet50.names(RESNET50)
+_FULLY_CONNECTED = {"fc6": "conv6", "fc7": "conv7"}  # names of other implementations
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def read(source: str) -> Pretrained:
     Args:
         source: `vgg16` or `resnet50` (torchvision's ImageNet weights, downloaded), a file of VGG16
             features or of a ResNet-50 with torchvision's keys, or any weights file that
-            `ssd_ros.weights.reader` reads.
+            `ssd_ros.weights.reader` reads, also one without class names.
 
     Raises:
         WeightsError: the file cannot be used.
@@ -84,7 +80,7 @@ def read(source: str) -> Pretrained:
         if ml_rover.inspect(header) is None:  # a training goes on with its batch normalisation
             arrays = load()
             load, normalised = (lambda: arrays), ml_rover.unfolded(arrays)
-        weights = reader.parse(header, load)
+        weights = reader.parse(header, load, unnamed=True)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
     tensors = weights.model().state_dict() | _to_torch(normalised)
@@ -119,47 +115,63 @@ def _to_torch(arrays: Arrays) -> dict[str, Tensor]:
 
 
 def layers(model: SSD, names: str) -> tuple[str, ...]:
-    """Names of a network's layers from a comma-separated list.
+    """Names of modules from a comma-separated list of the paper's layers.
+
+    `conv4` is a stage, `conv4_3` (also `conv4.3`) one convolution, `fc6` and `fc7` are `conv6` and
+    `conv7`.
 
     Raises:
         ValueError: unknown layer.
     """
-    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    known = [name for name, _ in model.named_children()]
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(known)}")
-    return chosen
+    stages = [name for name, _ in model.named_children()]
+    convolutions = [name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    chosen = []
+    for name in filter(None, map(str.strip, names.split(","))):
+        module = _FULLY_CONNECTED.get(name, name.replace("_", "."))
+        if module not in stages + convolutions:
+            raise ValueError(
+                f"unknown layer '{name}'; layers: {', '.join(stages)}, and single convolutions "
+                "such as conv4_3"
+            )
+        chosen.append(module)
+    return tuple(chosen)
 
 
 def apply(model: SSD, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()) -> int:
-    """Copies tensors into a network; the class heads only where the classes are the same.
+    """Copies tensors into a network; of the class heads the rows of classes with the same names.
 
     Args:
         model: the network, with or without batch normalisation.
         source: where they come from.
         classes: class names of the network.
-        only: names of the layers to copy; empty for all.
+        only: names of the modules to copy; empty for all.
 
     Returns:
-        The number of tensors copied.
+        The number of tensors copied, at least in part.
 
     Raises:
         ValueError: a tensor has another shape, or no tensor is in the chosen layers.
     """
     state = model.state_dict()
+    shared = class_heads.shared_classes(classes, source.classes)
     copied = 0
     for key, tensor in source.tensors.items():
-        layer = key.split(".")[0]
-        if (only and layer not in only) or (layer == "scores" and source.classes != tuple(classes)):
+        if only and not any(key.startswith(f"{name}.") for name in only):
             continue
-        if state[key].shape != tensor.shape:
+        is_head = key.startswith("scores.")
+        if is_head and not shared:
+            continue
+        first = 1 if is_head else 0  # the number of a head's outputs follows from its classes
+        if state[key].shape[first:] != tensor.shape[first:]:
             raise ValueError(
                 f"pretrained tensor '{key}' has shape {tuple(tensor.shape)}, the network's has "
                 f"{tuple(state[key].shape)}: is --width {model.config.width} the width of that "
                 "file?"
             )
-        state[key].copy_(tensor)
+        if is_head:
+            class_heads.copy_shared(state[key], classes, tensor, source.classes or ())
+        else:
+            state[key].copy_(tensor)
         copied += 1
     if not copied:
         raise ValueError(f"no pretrained tensors in the layers {', '.join(only)}")
@@ -183,7 +195,7 @@ def freeze(model: SSD, frozen: Sequence[str]) -> list[nn.Module]:
     Returns:
         The layers: a trainer keeps them in evaluation mode, so that their batch statistics stay.
     """
-    modules = [module for name, module in model.named_children() if name in frozen]
+    modules = [model.get_submodule(name) for name in frozen]
     for module in modules:
         module.requires_grad_(False)
     return modules
