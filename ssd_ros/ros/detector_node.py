@@ -18,7 +18,7 @@ from ssd_ros.backends.create import import_engine, release_memory
 from ssd_ros.ros import model_loading, process
 from ssd_ros.ros.camera_set import CameraSet
 from ssd_ros.ros.diagnostics import DiagnosticsPublisher, node_status
-from ssd_ros.ros.guarded_node import SUCCESS, GuardedLifecycleNode
+from ssd_ros.ros.guarded_node import SUCCESS, THREADS, GuardedLifecycleNode
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 from ssd_ros.ros.parameter_table import DETECTOR
@@ -28,7 +28,6 @@ from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
 from ssd_ros.ros.weights_download import WeightsDownload
 
-LOG_EVERY = 1.0  # seconds between two errors about failed callbacks
 ADAPT_EVERY = 0.2  # seconds between two checks of the image topics' publishers
 STOP_TIMEOUT = 10.0  # seconds that a transition waits for the batch that is being computed
 END_TIMEOUT = 1.5  # the same at the end of the process
@@ -40,10 +39,11 @@ LOADED = {"weights", "backend", "device", "precision", "threads"}
 class DetectorNode(GuardedLifecycleNode):
     """Detects objects in images of camera topics.
 
-    Three threads: the callback group `stream_group` stores the newest frame of each camera and has
+    Four threads: the callback group `stream_group` stores the newest frame of each camera and has
     the timers and the clock; the default group answers services, and may take seconds to load
-    weights; the inference loop takes the frames, runs the network and publishes. They share the
-    cameras, and the loop's detector, which is replaced and never changed.
+    weights, while `reading_group` answers those that change nothing; the inference loop takes the
+    frames, runs the network and publishes. They share the cameras, and the loop's detector, which
+    is replaced and never changed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -108,10 +108,10 @@ class DetectorNode(GuardedLifecycleNode):
 
     def close(self) -> None:
         """Stops the inference loop and frees everything, from any state."""
-        self._download.close()
         self._close(END_TIMEOUT)
 
     def _close(self, timeout: float | None = None) -> None:
+        self._download.close()
         with self.lifecycle_lock:
             self._deactivate(timeout)
             self._cleanup()
@@ -246,8 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The import takes seconds. Later, while the weights are loaded, no signal could interrupt it.
     with contextlib.suppress(ValueError):  # not installed: configuring the node says so
         import_engine()
-    # While one thread loads new weights, the other continues to receive images.
-    return process.run("detector", DetectorNode, arguments, threads=2)
+    return process.run("detector", DetectorNode, arguments, THREADS)
 
 
 if __name__ == "__main__":

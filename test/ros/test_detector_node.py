@@ -236,7 +236,7 @@ def test_a_batch_that_does_not_end_delays_a_transition_only_until_the_timeout(
     assert node.change("deactivate")
     graph.wait_for_log("inference did not stop within 0.1 s")
     assert not node.change("activate"), "two threads must not share a detector"
-    assert "has not ended" in graph.status("detector").summary
+    wait_for(lambda: "has not ended" in graph.status("detector").summary, "the reason")
     assert node.state == "inactive"
 
     gate.open()

@@ -134,13 +134,13 @@ def test_a_callback_that_comes_after_the_end_of_its_subscription_is_discarded(gr
     camera = Camera(graph.node, graph.name("image"), graph.namespace, False, False, None, str)
     camera.subscribe()
     message = fill_image(ImageMsg(), images[0], "bgr8")
-    camera.receive(message, 0)
+    camera.receive(message, session=0)
     camera.unsubscribe()
     camera.subscribe()
-    camera.receive(message, 0)
+    camera.receive(message, session=0)
     assert camera.take() is None
     assert camera.snapshot().counts.discarded == 2
-    camera.receive(message, 1)
+    camera.receive(message, session=1)
     frame = camera.take()
     camera.unsubscribe()
     camera.publish(frame, NOTHING, CLASSES)

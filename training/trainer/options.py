@@ -200,16 +200,18 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
     preset = PRESETS[given.pop("preset", "paper")]
     if stored is None:
         return Options(**{**preset, **given})
-    # Options that are younger than the run have what it did before they were there.
-    stored = {**{option.name: option.default for option in fields(Options)}, **stored}
+    defaults = {option.name: option.default for option in fields(Options)}
+    if unknown := set(stored) - set(defaults):
+        raise ValueError(f"the run to resume has options of another version: {sorted(unknown)}")
+    stored = defaults | stored  # younger options have what was done before they were there
     free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
     if given.get("precision") == "auto":  # as chosen when the run began
         del given["precision"]
     for name, value in given.items():
-        if name not in free and value != stored[name]:
+        if name not in free and value != stored.get(name):
             raise ValueError(
                 f"--{_flag(name)} {value} differs from the run to resume, which has "
-                f"{stored[name]!r}; omit it, or choose another --out"
+                f"{stored.get(name)!r}; omit it, or choose another --out"
             )
     return Options(**{**stored, **{k: v for k, v in given.items() if k in free}})
 
