@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssd_ros.backends.arguments import add_arguments, from_arguments
+from ssd_ros.bit_depth import PERCENTILES, RANGES
 from ssd_ros.command_line import plural
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 if every image was processed, 1 if something could not be read or written."""
     options = _parser().parse_args(arguments)
     try:
-        source = open_files(options.images)
+        source = open_files(options.images, options.mono16_range)
         detector = Detector(
             options.weights,
             from_arguments(options),
@@ -212,6 +213,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="maximum number of detections per image; the highest scores are kept "
         "(default: %(default)s)",
+    )
+    add(
+        "--mono16-range",
+        choices=RANGES,
+        default=PERCENTILES,
+        help="values of 16-bit grey images that become 0 to 255 "
+        "(default: %(default)s of each image)",
     )
     add("--only", nargs="+", default=(), metavar="CLASS", help="report only these classes")
     add("--batch", type=_positive, default=4, metavar="N", help="batch size (default: %(default)s)")

@@ -168,6 +168,7 @@ def test_a_file_name_need_not_be_utf_8(folder):
     assert os.fsencode(result["file"]) == os.fsencode(folder) + b"/in/caf\xe9.png"
     assert os.listdir(os.fsencode(drawn)) == [b"caf\xe9.jpg"]
     command = [sys.executable, "-m", "ssd_ros.detect", str(folder / "in" / name)]
+    command += ["--weights", "demo"]
     printed = subprocess.run(command, capture_output=True, check=True).stdout
     assert printed.startswith(os.fsencode(folder / "in" / name) + b"  ")
 

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-coco", action="store_true", help="skip COCO metrics")
     options = parser.parse_args(arguments)
     try:
+        if options.json:
+            atomic.check_writable(options.json)
         detector = Detector(options.weights, from_arguments(options), predictions.THRESHOLDS)
         records = voc.find_images(options.data, options.sets)
         samples, classes = load(records, detector.classes)
@@ -62,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(detector.note)
     print(metrics.format_table(result))
     if options.json:
-        atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+        try:
+            atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
+from ssd_ros import bit_depth
 from ssd_ros.image import CHANNELS, ChannelOrder, Image, ImageError
 from ssd_ros.messages import jpeg
 
@@ -62,8 +63,11 @@ MAX_SCANNED_PIXELS = 2**29
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
 
-def image_from_msg(message: ImageMsg) -> Image:
+def image_from_msg(message: ImageMsg, mono16_range: str = bit_depth.PERCENTILES) -> Image:
     """The image in a sensor_msgs/Image, without a copy if the encoding is 8-bit colour or grey.
+
+    Args:
+        mono16_range: see `bit_depth.to_8_bits`.
 
     Raises:
         ImageError: size, step, data and encoding are inconsistent, or the encoding is unknown.
@@ -86,13 +90,21 @@ def image_from_msg(message: ImageMsg) -> Image:
             f"data has {len(message.data)} bytes, expected {step * height} "
             f"(step {step} x height {height})"
         )
+    if encoding == "mono16":
+        kind = ">u2" if message.is_bigendian else "<u2"
+        grey = np.ndarray((height, width), kind, message.data, 0, (step, 2))
+        return Image(bit_depth.to_8_bits(grey.astype(np.uint16), mono16_range), "mono")
     if order is None:
         return Image(_to_bgr(message, width * pixel_bytes), "bgr")
     shape, strides = (height, width, pixel_bytes), (step, pixel_bytes, 1)
     return Image(np.ndarray(shape, np.uint8, message.data, 0, strides), order)
 
 
-def image_from_compressed_msg(message: CompressedImage, min_size: int | None = None) -> Image:
+def image_from_compressed_msg(
+    message: CompressedImage,
+    min_size: int | None = None,
+    mono16_range: str = bit_depth.PERCENTILES,
+) -> Image:
     """The image in a sensor_msgs/CompressedImage, in one of FORMATS.
 
     Args:
@@ -101,6 +113,7 @@ def image_from_compressed_msg(message: CompressedImage, min_size: int | None = N
             stays at least this large is decoded at a half, a quarter or an eighth of its size,
             which is faster; the image's width and height are still those of the full image.
             None decodes at full size.
+        mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
 
     Raises:
         ImageError: the data are not an image, or cut off, or decoding it would take too long.
@@ -126,7 +139,10 @@ def image_from_compressed_msg(message: CompressedImage, min_size: int | None = N
     if scans and min_size:
         reduction = max((r for r in _DECODE_REDUCED if min(size) >= r * min_size), default=1)
     try:
-        pixels = cv2.imdecode(data, _DECODE_REDUCED.get(reduction, _DECODE))
+        if reduction > 1:
+            pixels = cv2.imdecode(data, _DECODE_REDUCED[reduction])
+        else:
+            pixels = bit_depth.decode(data, _DECODE, mono16_range)
     except cv2.error as error:
         raise ImageError(f"cannot decode {kind} ({len(data)} bytes): {error.err}") from None
     if pixels is None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from ssd_ros.bit_depth import PERCENTILES
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import annotate
 from ssd_ros.messages.detections import detection_array, label_info
@@ -46,6 +48,7 @@ class Camera:
             topic's namespace.
         group: callback group of the subscriptions; None for the node's default group.
         on_frame: called from the executor's thread for every frame received.
+        mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
 
     Attributes:
         compressed: whether `take` decodes, which can take seconds.
@@ -63,8 +66,11 @@ class Camera:
         markers: bool,
         group: CallbackGroup | None,
         on_frame: Callable[[], None],
+        mono16_range: str = PERCENTILES,
     ) -> None:
         self._node = node
+        self._mono16_range = mono16_range
+        self._warned_at = -math.inf  # not rclpy's throttle, which all cameras would share
         self._on_frame = on_frame
         self.compressed = compressed
         self._slot = FrameSlot()
@@ -164,17 +170,11 @@ class Camera:
             return None
         try:
             if self.compressed:
-                image = image_from_compressed_msg(frame.message, min_size)
+                image = image_from_compressed_msg(frame.message, min_size, self._mono16_range)
             else:
-                image = image_from_msg(frame.message)
+                image = image_from_msg(frame.message, self._mono16_range)
         except Exception as error:  # an ImageError, or what a library raises
-            with self._slot.counting() as counts:
-                counts.bad += 1
-                counts.last_bad = str(error)
-            self._node.get_logger().warning(
-                f"dropped invalid image on '{self.topic}': {error}",
-                throttle_duration_sec=LOG_EVERY,
-            )
+            self._note_bad(str(error))
             return None
         return DecodedFrame(frame.message.header, image, frame.received_at, frame.session)
 
@@ -222,6 +222,14 @@ class Camera:
             loss = self._loss_estimator.estimate(identities)
             silence = time.monotonic() - self._last_image_at
         return CameraSnapshot(self.topic, self._subscription.reliability, silence, counts, loss)
+
+    def _note_bad(self, reason: str) -> None:
+        with self._slot.counting() as counts:
+            counts.bad += 1
+            counts.last_bad = reason
+        if time.monotonic() - self._warned_at >= LOG_EVERY:
+            self._warned_at = time.monotonic()
+            self._node.get_logger().warning(f"dropped invalid image on '{self.topic}': {reason}")
 
     def _note_lost(self, count: int) -> None:
         with self._lock:

@@ -37,7 +37,8 @@ class CameraSet:
         try:
             for topic in topics:
                 names = topic.image, topic.outputs
-                camera = Camera(node, *names, compressed, settings.markers, group, on_frame)
+                markers, scaling = settings.markers, settings.mono16_range
+                camera = Camera(node, *names, compressed, markers, group, on_frame, scaling)
                 self._cameras.append(camera)
         except Exception:
             self.close()

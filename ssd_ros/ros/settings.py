@@ -32,6 +32,7 @@ class Settings:
     class_filter: tuple[str, ...]
     image_timeout: float
     max_frame_age: float
+    mono16_range: str
     markers: bool
 
     @classmethod
@@ -59,6 +60,7 @@ class Settings:
             class_filter=tuple(name for name in values["classes"] if name),
             image_timeout=values["image_timeout"],
             max_frame_age=values["max_frame_age"],
+            mono16_range=values["mono16_range"],
             markers=values["markers"],
         )
 

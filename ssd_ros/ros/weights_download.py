@@ -127,8 +127,8 @@ class _Run:
     def _download(self) -> None:
         try:
             names.download(self.name, self._report, self._stopped.is_set)
-        except WeightsError as error:
-            self.failure = error
+        except Exception as error:  # a thread that ended without a word would look like success
+            self.failure = error if isinstance(error, WeightsError) else WeightsError(repr(error))
             if not self._stopped.is_set():
                 self._logger.error(str(error))
         else:

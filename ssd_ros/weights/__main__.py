@@ -13,7 +13,7 @@ from pathlib import Path
 from ssd_ros.weights.names import NAMED, missing
 from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
-from ssd_ros.weights.weights import Weights, WeightsError
+from ssd_ros.weights.weights import Weights, WeightsError, printable
 
 
 def describe(weights: Weights) -> str:
@@ -41,7 +41,7 @@ def describe(weights: Weights) -> str:
         if weights.training
         else "not recorded",
     }
-    return "\n".join(f"{name + ':':15}{value}" for name, value in lines.items())
+    return "\n".join(f"{name + ':':15}{printable(value)}" for name, value in lines.items())
 
 
 def _describe_quantisation(weights: Weights) -> str:
@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "list":
             text = "\n".join(map(_describe_named, NAMED))
         elif options.command == "info":
-            text = f"{options.file}\n{describe(read(options.file, options.classes))}"
+            weights = read(options.file, options.classes, unnamed=True)
+            text = f"{options.file}\n{describe(weights)}"
         else:
             if options.target.suffix != ".safetensors":
                 raise WeightsError(

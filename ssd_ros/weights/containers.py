@@ -128,6 +128,7 @@ def _read_header(file: BinaryIO, size: int) -> tuple[Header, Callable[[], Arrays
     # First, because its first bytes are a length, and may be those of a pickle or a zip archive.
     if start[8:] == b"{":
         entries, metadata = safetensors_file.read_header(file, size)
+        entries = state_dicts.without_prefix(entries)
         header = Header(
             {key: entry.shape for key, entry in entries.items()},
             {key: entry.dtype for key, entry in entries.items()},

@@ -48,6 +48,14 @@ class DownloadError(Exception):
     """A download that failed; the message is the reason."""
 
 
+class _NetworkError(Exception):
+    """A request that failed, with the status of the answer if there was one."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 class Download(NamedTuple):
     """What to download, and how to follow it.
 
@@ -128,18 +136,12 @@ def _receive(download: Download, file: BinaryIO) -> None:
         before = file.seek(0, os.SEEK_END)
         try:
             return _request(download, file, before)
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            ConnectionError,
-            TimeoutError,
-        ) as e:
+        except _NetworkError as error:
             attempts = attempts + 1 if file.seek(0, os.SEEK_END) <= before else 1
-            code = e.code if isinstance(e, urllib.error.HTTPError) else 500
-            if code == 416:  # nothing is missing, or it is another file: the hash tells
+            if error.status == 416:  # nothing is missing, or it is another file: the hash tells
                 return None
-            if attempts >= _ATTEMPTS or code < 500:
-                raise DownloadError(_reason(e)) from None
+            if attempts >= _ATTEMPTS or 400 <= error.status < 500:
+                raise DownloadError(str(error)) from None
         _wait(download, _PAUSE)
 
 
@@ -148,14 +150,16 @@ def _request(download: Download, file: BinaryIO, done: int) -> None:
     request = urllib.request.Request(download.url, headers={"User-Agent": "ssd_ros"})
     if done:
         request.add_header("Range", f"bytes={done}-")
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    with _network():
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    with response:
         if done and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             file.truncate(0)  # the server sends the whole file
             done = 0
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         _check_space(download, done, total)
-        while chunk := response.read(_CHUNK):
+        while chunk := _read(response):
             file.write(chunk)
             done += len(chunk)
             download.report(Progress(done, total))
@@ -164,7 +168,15 @@ def _request(download: Download, file: BinaryIO, done: int) -> None:
             _wait(download, 0)
     file.flush()
     if total is not None and done < total:
-        raise ConnectionError(f"the connection broke after {done} of {total} bytes")
+        raise _NetworkError(f"the connection broke after {done} of {total} bytes")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    with _network():
+        try:
+            return response.read(_CHUNK)
+        except http.client.IncompleteRead as error:  # since Python 3.13
+            return error.partial
 
 
 def _check_space(download: Download, done: int, total: int | None) -> None:
@@ -204,11 +216,18 @@ def _wait(download: Download, seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _reason(error: Exception) -> str:
-    """What a failed request says, without the wrapping."""
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}"
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
-        return f"no answer within {TIMEOUT:g} s"
-    return str(getattr(cause, "strerror", None) or cause)
+@contextmanager
+def _network() -> Iterator[None]:
+    """What goes wrong with the network as a _NetworkError, told from what does with the file."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = f"the server answers {error.code} {error.reason}"
+        raise _NetworkError(reason, error.code) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        reason = str(getattr(cause, "strerror", None) or cause)
+        if isinstance(cause, TimeoutError):
+            reason = f"no answer within {TIMEOUT:g} s"
+        raise _NetworkError(reason or type(cause).__name__) from None

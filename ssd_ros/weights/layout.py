@@ -12,6 +12,21 @@ from ssd_ros.weights.containers import Arrays, Header
 from ssd_ros.weights.weights import Weights
 
 
+class UnnamedClassesError(ValueError):
+    """A file without class names, whose number of classes does not tell its dataset.
+
+    Attributes:
+        count: number of classes, without the background.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"has {count} classes but no class names; convert it: python -m ssd_ros.weights "
+            "convert SRC DST --classes NAME NAME …"
+        )
+        self.count = count
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """Why a file is not of a family; near misses are told from files of other networks.
@@ -96,7 +111,8 @@ class Layout(Family, Protocol):
             class_names: names without the background; None for the file's own.
 
         Raises:
-            ValueError: the names are missing, not different, or not as many as the network has.
+            UnnamedClassesError: there are no names.
+            ValueError: the names are not different, or not as many as the network has.
         """
 
 

@@ -73,15 +73,16 @@ def resolve(weights: str | Path) -> Path:
     if missing(name):
         from tqdm import tqdm
 
+        print(f"downloading {NAMED[name].url} to {NAMED[name].path}", file=sys.stderr)
         with tqdm(desc=name, unit="B", unit_scale=True, disable=None) as bar:
-            print(f"downloading {NAMED[name].url} to {NAMED[name].path}", file=sys.stderr)
             download(name, _Bar(bar))
     return NAMED[name].path if name in NAMED else Path(os.path.expanduser(weights))
 
 
 def missing(weights: str) -> bool:
     """Whether this is the name of weights that have to be downloaded first."""
-    return weights in NAMED and bool(NAMED[weights].url) and not NAMED[weights].path.exists()
+    # os.path: Path.exists raises where a folder may not be read.
+    return weights in NAMED and bool(NAMED[weights].url) and not os.path.exists(NAMED[weights].path)
 
 
 def download(

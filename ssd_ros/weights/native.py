@@ -38,7 +38,7 @@ FORMAT_1 = "ssd_ros/1"
 
 def inspect(header: Header) -> Mismatch | None:
     """See `Layout.inspect`. Only metadata tell a native file from the bare state dict of one."""
-    if "format" not in header.metadata:
+    if not header.metadata.get("format", "").startswith("ssd_ros/"):  # other libraries write "pt"
         names = tensor_shapes(PAPER_VOC, 1)
         missing = tuple(key for key in names if key not in header.shapes)
         extra = tuple(key for key in header.shapes if key not in names)

@@ -11,6 +11,7 @@ import numpy as np
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.layers import convolutions
 from ssd_ros.model.resnet50 import BASE
+from ssd_ros.weights.containers import Arrays
 
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 COUNTER = "num_batches_tracked"  # of a batch normalisation; nothing that runs a network needs it
@@ -71,3 +72,18 @@ def fold(tensors: Mapping[str, np.ndarray], name: Names) -> tuple[np.ndarray, np
     factor = scale / np.sqrt(variance + _EPS)
     folded = kernel.astype(np.float64) * factor.reshape(-1, 1, 1, 1)
     return folded.astype(kernel.dtype), (shift - mean * factor).astype(kernel.dtype)
+
+
+def unfolded(tensors: Mapping[str, np.ndarray], names: Mapping[str, Names]) -> Arrays:
+    """The base network's tensors as a training has them: `conv1.1.norm` is that of `conv1.1`.
+
+    Raises:
+        KeyError: a tensor is missing.
+    """
+    arrays: Arrays = {}
+    for ours, name in names.items():
+        arrays[f"{ours}.weight"] = tensors[f"{name.conv}.weight"]
+        for part in NORM_PARTS:
+            arrays[f"{ours}.norm.{part}"] = tensors[f"{name.norm}.{part}"]
+        arrays[f"{ours}.bias"] = np.zeros_like(arrays[f"{ours}.norm.bias"])
+    return arrays

@@ -25,16 +25,21 @@ _CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories; Cs: halves of a cha
 # messages cannot carry
 
 
+def printable(text: str) -> str:
+    """A text from a file for a line in a log or on a terminal: control characters are escaped, and
+    what is very long is cut."""
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
 class WeightsError(ValueError):
     """A weights file that cannot be used; the message names the file and the reason.
 
-    Names and values in it come from the file: what is not printable is escaped, so that logs and
-    terminals show the message as it is, and what is very long is cut.
+    Names and values in it come from the file, so it is made `printable`.
     """
 
     def __init__(self, message: str) -> None:
-        cut = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))
+        super().__init__(printable(message))
 
 
 @dataclass(frozen=True)

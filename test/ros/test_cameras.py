@@ -25,7 +25,7 @@ from services import Services
 from waiting import wait_for
 
 from ssd_ros.detector import Detector
-from ssd_ros.messages.images import fill_compressed_image, fill_image
+from ssd_ros.messages.images import as_array, fill_compressed_image, fill_image
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD
 from ssd_ros.ros.camera import Camera
@@ -363,6 +363,35 @@ def test_a_camera_that_stops_is_reported_and_picked_up_when_it_returns(graph, pa
     camera.stream(images[1])
     graph.wait_for_log(f"'{camera.topic}': receiving images again")
     wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_invalid_images_of_one_camera_do_not_hide_those_of_another(graph, parameters, images):
+    names = ("front/image_raw", "rear/image_raw")
+    graph.start_detector({**parameters, "image_topics": [graph.name(name) for name in names]})
+    cameras = [PlayedCamera(graph, name) for name in names]
+    for camera in cameras:
+        camera.detect(images[0])
+    for _ in range(10):
+        for camera in cameras:
+            camera.publisher.publish(ImageMsg(header=camera.header(), encoding="bgr8"))
+    for camera in cameras:
+        graph.wait_for_log(f"dropped invalid image on '{camera.topic}'")
+
+
+def test_images_of_a_12_bit_camera_are_scaled_as_the_parameter_says(graph, parameters):
+    graph.start_detector({**parameters, "mono16_range": "12bit"})
+    annotated = graph.hear(ImageMsg, "detections_image")
+    camera = PlayedCamera(graph)
+    message = ImageMsg(height=64, width=64, step=128, encoding="mono16")
+    message.data = as_array(np.full((64, 64), 2048, np.uint16))
+
+    def seen() -> bool:
+        message.header = camera.header()
+        camera.publisher.publish(message)
+        return bool(annotated)
+
+    wait_for(seen, "an annotated image")
+    assert np.median(annotated[0].data) == 128
 
 
 def test_images_older_than_the_limit_are_dropped_and_counted(graph, parameters, images):

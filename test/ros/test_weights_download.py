@@ -117,12 +117,29 @@ def test_a_running_node_keeps_its_weights_until_the_new_ones_are_there(graph, se
     assert node.set("weights", "coco").successful
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_meanwhile(number, graph, served, cache):
+def start_process(graph, namespace: str):
+    """A detector with default weights in a process of its own."""
     named = NAMED["coco"]
     command = [sys.executable, "-c", NODE, named.url, named.sha256]
-    command += ["--ros-args", "-r", f"__ns:={graph.namespace}", "-p", "device:=cpu"]
-    process = graph.start_command(command, cwd=ROOT)
+    command += ["--ros-args", "-r", f"__ns:={namespace}", "-p", "device:=cpu"]
+    return graph.start_command(command, cwd=ROOT)
+
+
+def test_two_nodes_download_once(graph, served):
+    other = start_process(graph, f"{graph.namespace}/other")
+    wait_for(served.half_sent.is_set, f"the other node's download; {other.log}")
+    graph.start_detector({"device": "cpu"})
+    graph.wait_for_log("another process is downloading it")
+    served.released.set()
+    for name in ("detector", "other/detector"):
+        node = Services(graph, name)
+        wait_for(lambda node=node: node.state == "active", f"{name} to be active; {other.log}")
+    assert served.requests == [None]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_meanwhile(number, graph, served, cache):
+    process = start_process(graph, graph.namespace)
     wait_for_download(graph)
     process.send(number)
     assert process.exit_code() == 0, process.log

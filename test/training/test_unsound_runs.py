@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training that would give unusable or other weights says so when it starts."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from made_dataset import make_set
 
-from training import train
+from training import evaluate, report, train
 from training.data import samples, soundness, voc
 from training.trainer import run_files
 from training.trainer.lock import locked
@@ -122,3 +123,76 @@ def test_a_damaged_line_of_the_metrics_costs_only_itself(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes("\n".join(rows).encode() + b"\n\xff\n")
     run_files.Metrics(tmp_path, 2, tensorboard=False)
     assert run_files.read_metrics(tmp_path) == [{"iteration": 1}, {"iteration": 2}]
+
+
+@pytest.mark.parametrize("change", ["list", "key", "shape", "option", "text"])
+def test_a_checkpoint_of_something_else_is_refused_in_one_line(stopped, capsys, change):
+    path = stopped / run_files.CHECKPOINT
+    state = run_files.read_checkpoint(stopped)
+    if change == "key":
+        del state["optimizer"]
+    elif change == "shape":
+        state["model"]["conv1.0.weight"] = torch.zeros(1)
+    elif change == "option":
+        state["options"]["invented"] = 1
+    torch.save([1] if change == "list" else state, path)
+    if change == "text":
+        path.write_text("text")
+    assert train.main(["--out", str(stopped), "--resume"]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("error: ")
+    assert "checkpoint" in error or "invented" in error
+
+
+SESSION = {"date": "d", "iteration": 0, "command": "<script>x</script>", "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        [],
+        {"options": [], "classes": [], "sessions": []},
+        {"options": {"data": 1, "sets": "a", "val_sets": "none"}, "classes": [], "sessions": []},
+        {"options": {"data": "", "sets": "", "val_sets": ""}, "classes": [], "sessions": [SESSION]},
+    ],
+)
+def test_a_report_of_a_broken_run_is_an_error_in_one_line(tmp_path, capsys, info):
+    (tmp_path / run_files.RUN_INFO).write_text(json.dumps(info))
+    assert report.main([str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: '{tmp_path / run_files.RUN_INFO}' is not a run.json")
+    assert error.count("\n") == 1
+
+
+def test_a_report_shows_what_a_run_holds_as_text(tmp_path, capsys):
+    names = ("<script>alert(1)</script>", "$x_", "_hidden")
+    root = make_set(tmp_path / "set", images=4)
+    for old, name in (("disc", names[0].replace("<", "&lt;")), ("square", names[1])):
+        replace_in_annotations(root, (f"<name>{old}", f"<name>{name}"))
+    replace_in_annotations(root, ("</annotation>", ""))
+    for path in (root / "Annotations").iterdir():
+        text = path.read_text()
+        more = text[text.index("<object>") : text.index("</object>")] + "</object></annotation>"
+        more = more[: more.index("<name>")] + "<name>_hidden" + more[more.index("</name>") :]
+        path.write_text(text + more)
+    out = tmp_path / "run"
+    assert run(root, out, "--val-sets", "test") == 0, capsys.readouterr().err
+    (out / "metrics.jsonl").write_text(
+        '{"iteration": 1, "loss": 2}\n{"iteration": 2, "loss": "<script>"}\n'
+    )
+    info = json.loads((out / run_files.RUN_INFO).read_text())
+    info["sessions"][0]["versions"]["<script>"] = info["sessions"][0]["date"] = "<script>"
+    (out / run_files.RUN_INFO).write_text(json.dumps(info))
+    assert report.main([str(out), "--device", "cpu"]) == 0, capsys.readouterr().err
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "$x_" in text
+    assert text.count("_hidden") > 2
+
+
+def test_evaluation_checks_its_output_first(root, tmp_path, capsys):
+    target = root / "JPEGImages" / "0000.png" / "metrics.json"
+    given = ["demo", "--data", str(root), "--json", str(target)]
+    assert evaluate.main(given) == 1
+    assert str(target) in capsys.readouterr().err

@@ -23,6 +23,7 @@ import torch
 from ssd_ros import atomic
 
 CHECKPOINT, METRICS, RUN_INFO = "checkpoint.pt", "metrics.jsonl", "run.json"
+_KEYS = ("options", "classes", "processes", "progress", "model", "optimizer", "average", "scaler")
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -37,15 +38,20 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
     """The checkpoint of a run on the CPU, None where it has none.
 
     Raises:
-        ValueError: the file cannot be read.
+        ValueError: the file cannot be read, or is none of `write_checkpoint`.
     """
     path = out / CHECKPOINT
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"checkpoint '{path}' cannot be read: {error}") from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises nearly anything at broken data
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ValueError(f"checkpoint '{path}' cannot be read: {reason}") from None
+    missing = [key for key in _KEYS if key not in state] if isinstance(state, dict) else _KEYS
+    if missing:
+        raise ValueError(f"'{path}' is not a checkpoint of training.train: it lacks '{missing[0]}'")
+    return state
 
 
 def check_resumable(
@@ -119,11 +125,24 @@ def read_run_info(out: Path) -> dict[str, Any]:
     path = out / RUN_INFO
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("data", "sets", "val_sets"):
+            _expect(info["options"][name], str)
+        for session in _expect(info["sessions"], list):
+            _expect(session["versions"], dict)
+            _expect(session["iteration"], int)
+            for name in ("date", "device", "command"):
+                _expect(session[name], str)
         return {name: info[name] for name in ("options", "classes", "sessions")}
     except FileNotFoundError:
         raise ValueError(f"'{out}' is not the folder of a run: it has no {RUN_INFO}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is not a run.json of training.train: {error!r}") from None
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, found {value!r:.80}")
+    return value
 
 
 class Metrics:
@@ -168,6 +187,9 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
             row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("iteration"), int):
+            numbers = isinstance(row, dict) and all(
+                isinstance(value, int | float | None) for value in row.values()
+            )
+            if numbers and isinstance(row.get("iteration"), int):
                 rows.append(row)
     return rows

@@ -219,14 +219,19 @@ class Trainer:
             state: as `run_files.read_checkpoint` returns it.
 
         Raises:
-            ValueError: the dataset or the number of processes has changed.
+            ValueError: the dataset or the number of processes has changed, or the checkpoint does
+                not fit the network.
         """
         run_files.check_resumable(state, self.data.classes, self.fingerprint, self.processes.count)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        restore_ema(self.ema, state["average"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            restore_ema(self.ema, state["average"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the checkpoint in '{self.out}' does not fit: {reason}") from None
 
 
 def _checkpoint(trainer: Trainer) -> dict[str, Any]:

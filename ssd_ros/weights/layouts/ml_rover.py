@@ -19,7 +19,7 @@ from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.layers import Shape, tensor_shapes
 from ssd_ros.weights import resnet50
 from ssd_ros.weights.containers import Arrays, Header
-from ssd_ros.weights.layout import Mismatch, check_count, compare
+from ssd_ros.weights.layout import Mismatch, UnnamedClassesError, check_count, compare
 from ssd_ros.weights.weights import Weights, check_class_names
 
 FAMILY = "ml-rover's SSD300 with ResNet-50"
@@ -74,10 +74,7 @@ def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) 
     if class_names is None and classes == len(known_names.VOC):
         class_names = known_names.VOC
     if class_names is None:
-        raise ValueError(
-            f"has {classes} classes but no class names; convert it: python -m ssd_ros.weights "
-            "convert SRC DST --classes NAME NAME …"
-        )
+        raise UnnamedClassesError(classes)
     check_count(class_names, classes)
     _check_boxes(tensors)
     arrays = {ours: tensors[theirs] for ours, theirs in _KEYS.items()}
@@ -85,6 +82,11 @@ def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) 
         arrays[f"{ours}.weight"], arrays[f"{ours}.bias"] = resnet50.fold(tensors, name)
     bfloat16 = frozenset(ours for ours, theirs in _KEYS.items() if theirs in header.bfloat16)
     return Weights(arrays, check_class_names(list(class_names)), CONFIG, bfloat16=bfloat16)
+
+
+def unfolded(tensors: Arrays) -> Arrays:
+    """The base network of a file with its batch normalisation, as a training has it."""
+    return resnet50.unfolded(tensors, _BASE)
 
 
 def _shapes(classes: int) -> dict[str, Shape]:

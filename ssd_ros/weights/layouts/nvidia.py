@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state dict of NVIDIA's SSD300 (DeepLearningExamples), whose network is none of ours."""
+"""The state dict of NVIDIA's SSD300 (DeepLearningExamples), whose network is none of ours.
+
+MLPerf's SSD300 with ResNet-34, from which it comes, has the same names behind its base network.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,7 @@ from ssd_ros.weights.layout import Mismatch
 
 FAMILY = "NVIDIA's SSD300"
 
-_MARKS = (
-    "feature_extractor.feature_extractor.0.weight",
-    *("additional_blocks.0.0.weight", "loc.0.weight", "conf.0.weight"),
-)
+_MARKS = ("additional_blocks.0.0.weight", "loc.0.weight", "conf.0.weight")
 
 
 def inspect(header: Header) -> Mismatch:

@@ -11,7 +11,7 @@ import numpy as np
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.layers import Shape, tensor_shapes
 from ssd_ros.weights.containers import Arrays, Header
-from ssd_ros.weights.layout import Mismatch, check_count, compare
+from ssd_ros.weights.layout import Mismatch, UnnamedClassesError, check_count, compare
 from ssd_ros.weights.weights import Weights, check_class_names
 
 # Places in the list that VGG16 is in most implementations, which counts ReLU and pooling, too.
@@ -69,10 +69,7 @@ class Renamed:
         classes = self._classes(header)
         names = self.class_names.get(classes) if class_names is None else class_names
         if names is None:
-            raise ValueError(
-                f"has {classes} classes but no class names; convert it: python -m ssd_ros.weights "
-                "convert SRC DST --classes NAME NAME …"
-            )
+            raise UnnamedClassesError(classes)
         check_count(names, classes)
         keys = self._keys()
         arrays = {ours: tensors[theirs] for ours, theirs in keys.items()}
@@ -84,6 +81,7 @@ class Renamed:
             arrays,
             check_class_names(list(names)),
             self.config(classes),
+            {"implementation": self.family},
             bfloat16=frozenset(ours for ours, theirs in keys.items() if theirs in header.bfloat16),
         )
 
