@@ -26,8 +26,8 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "detector = ssd_ros.ros.detector_node:main",
-            "image_source = ssd_ros.ros.image_source_node:main",
+            "detector = ssd_ros.ros.commands:detector",
+            "image_source = ssd_ros.ros.commands:image_source",
         ]
     },
 )

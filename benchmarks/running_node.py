@@ -22,7 +22,7 @@ from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray
 
 from ssd_ros.ros import dds_profile, malloc
-from ssd_ros.ros.camera import stamp_ns
+from ssd_ros.ros.frames import stamp_ns
 from ssd_ros.ros.process import child
 
 NAMESPACE = "/benchmark"

@@ -17,13 +17,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssd_ros.backends.arguments import add_arguments, from_arguments
+from ssd_ros.bit_depth import PERCENTILES, RANGES
 from ssd_ros.command_line import plural
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image, ImageError
 from ssd_ros.io.sinks import AnnotatedImages, JsonFile, Sink, TextLines
 from ssd_ros.io.sources import Frame, ImageFiles, Source, open_files
-from ssd_ros.weights.names import DEMO
+from ssd_ros.weights.names import COCO
 
 
 @dataclass
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 if every image was processed, 1 if something could not be read or written."""
     options = _parser().parse_args(arguments)
     try:
-        source = open_files(options.images)
+        source = open_files(options.images, options.mono16_range)
         detector = Detector(
             options.weights,
             from_arguments(options),
@@ -181,9 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     add("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or video files")
     add(
         "--weights",
-        default=DEMO,
-        help="weights file: .safetensors, or torchvision's .pth "
-        "(default: %(default)s, the bundled weights of five demo classes)",
+        default=COCO,
+        help="weights file: .safetensors, or torchvision's .pth; 'demo' for the bundled weights of "
+        "five demo classes (default: %(default)s, torchvision's weights, downloaded once)",
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
@@ -209,6 +210,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="maximum number of detections per image; the highest scores are kept "
         "(default: %(default)s)",
+    )
+    add(
+        "--mono16-range",
+        choices=RANGES,
+        default=PERCENTILES,
+        help="values of 16-bit grey images that become 0 to 255 "
+        "(default: %(default)s of each image)",
     )
     add("--only", nargs="+", default=(), metavar="CLASS", help="report only these classes")
     add("--batch", type=_positive, default=4, metavar="N", help="batch size (default: %(default)s)")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -11,9 +12,15 @@ import cv2
 import numpy as np
 
 from ssd_ros.detections import Detections
-from ssd_ros.image import Image
+from ssd_ros.image import Image, printable
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_UNICODE = hasattr(cv2, "FontFace")  # OpenCV 5; before, every other character is a question mark
+# Latin letters that do not consist of an ASCII letter and a mark.
+_LATIN = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+    | {"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"}
+)
 
 
 def annotate(image: Image, detections: Detections, classes: Sequence[str]) -> np.ndarray:
@@ -46,6 +53,27 @@ def caption(name: str, score: float) -> str:
 
 
 @cache
+def drawable(text: str, unicode_font: bool = _UNICODE) -> str:
+    """The text in characters that OpenCV draws; only that in the image changes.
+
+    Args:
+        unicode_font: false for OpenCV 4, which draws ASCII: Latin letters lose their marks, others
+            become their escape sequence (`\\u732b`), so that different names stay different.
+    """
+    text = printable(text)
+    if unicode_font or text.isascii():
+        return text
+    letters = unicodedata.normalize("NFC", text).translate(_LATIN)
+    return "".join(map(_in_ascii, letters))
+
+
+def _in_ascii(letter: str) -> str:
+    parts = unicodedata.normalize("NFKD", letter)
+    plain = "".join(part for part in parts if not unicodedata.combining(part))
+    return (plain if plain.isascii() else letter).encode("ascii", "backslashreplace").decode()
+
+
+@cache
 def class_colour(label: int) -> tuple[int, int, int]:
     """A colour (BGR) for a class; consecutive labels get clearly different colours."""
     hue = label * 0.618034 % 1.0  # steps of the golden ratio spread evenly, however many there are
@@ -57,6 +85,7 @@ def _label(
     canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int], unit: int
 ) -> None:
     """Text on a filled background above a box's upper left corner, or inside it at the top edge."""
+    text = drawable(text)
     (width, height), baseline = cv2.getTextSize(text, _FONT, 0.4 * unit, unit)
     x, y = max(0, min(corner[0], canvas.shape[1] - width)), corner[1]
     top = y - height - baseline if y >= height + baseline else y

@@ -11,10 +11,26 @@ import numpy as np
 
 ChannelOrder = Literal["rgb", "bgr", "rgba", "bgra", "mono"]
 CHANNELS: dict[ChannelOrder, int] = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
+MAX_REASON = 1000  # characters of the text of an ImageError
+
+
+def printable(text: str) -> str:
+    """The text with escape sequences instead of characters that terminals would interpret."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 class ImageError(ValueError):
-    """An image that is inconsistent or cannot be read or decoded; the message says why."""
+    """An image that is inconsistent or cannot be read or decoded; the message says why.
+
+    Args:
+        reason: may contain what came with the image. It is cut, and control characters are
+            replaced: it goes to terminals and logs.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason[:MAX_REASON]))
 
 
 @dataclass(frozen=True)

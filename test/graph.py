@@ -14,13 +14,15 @@ from typing import Any, TypeVar
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import Process
 from rcl_interfaces.msg import Log
-from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from waiting import wait_for
 
 from ssd_ros.ros.detector_node import DetectorNode
+from ssd_ros.ros.executor import create_executor
+from ssd_ros.ros.guarded_node import THREADS
 
 ROOT = Path(__file__).parents[1]
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -53,7 +55,7 @@ class Graph:
         self._started.callback(self.node.destroy_node)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, 10)
         self._log: list[Log] = self.hear(Log, "/rosout", ROSOUT)
-        self._spin(self.node, SingleThreadedExecutor())
+        self._spin(self.node, create_executor(1, print))
 
     def name(self, relative: str) -> str:
         return f"{self.namespace}/{relative}"
@@ -67,17 +69,14 @@ class Graph:
         self._started.callback(node.destroy_node)
         self._started.callback(node.close)
         node.start()
-        self._spin(node, MultiThreadedExecutor(2))
+        self._spin(node, create_executor(THREADS, node.report_failure))
         return node
 
     def start_process(
         self, module: str, parameters: Mapping[str, Any], namespace: str | None = None
     ) -> Process:
         """A node as `ros2 run` starts it, in the test's namespace or in another."""
-        command = [sys.executable, "-m", module, "--ros-args"]
-        command += ["-r", f"__ns:={namespace or self.namespace}"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={json.dumps(value)}"]
+        command = node_command(module, parameters, namespace or self.namespace)
         return self.start_command(command, cwd=ROOT)
 
     def start_command(self, command: Sequence[str], **options: Any) -> Process:
@@ -147,3 +146,11 @@ class Graph:
             values = {pair.key: pair.value for pair in status.values}
             self.diagnostics[status.name] = Status(status.level, status.message, values)
         self.diagnostics_heard += 1
+
+
+def node_command(module: str, parameters: Mapping[str, Any], namespace: str) -> list[str]:
+    """The command that starts a node as `ros2 run` does."""
+    command = [sys.executable, "-m", module, "--ros-args", "-r", f"__ns:={namespace}"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    return command

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images made by code."""
 
+import io
+
 import cv2
 import numpy as np
+from PIL import Image as PillowImage
 
 
 def made_image(seed: int, width: int, height: int) -> np.ndarray:
@@ -21,3 +24,13 @@ def made_image(seed: int, width: int, height: int) -> np.ndarray:
         else:
             cv2.rectangle(image, (x, y), (x + 2 * size, y + size), colour, cv2.FILLED)
     return image
+
+
+def jpeg_of_many_scans(width: int, height: int, scans: int) -> bytes:
+    """A small valid JPEG that takes as long to decode as so many of its size."""
+    file = io.BytesIO()
+    grey = PillowImage.new("L", (width, height))
+    grey.save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:last] + data[last:end] * (scans - data.count(b"\xff\xda") + 1) + data[end:]

@@ -29,37 +29,37 @@ class Services:
 
     def begin_set(self, name: str, value: Any) -> Future:
         message = Parameter(name, value=value).to_parameter_msg()
-        return self._begin(SetParameters, "set_parameters", parameters=[message])
+        return self.begin(SetParameters, "set_parameters", parameters=[message])
 
     def set_together(self, **values: Any) -> SetParametersResult:
         messages = [
             Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
         ]
-        return self._call(
+        return self.call(
             SetParametersAtomically, "set_parameters_atomically", parameters=messages
         ).result
 
     def get(self, name: str) -> Any:
-        values = self._call(GetParameters, "get_parameters", names=[name]).values
+        values = self.call(GetParameters, "get_parameters", names=[name]).values
         return parameter_value_to_python(values[0])
 
     def change(self, transition: str) -> bool:
         request = Transition(label=transition)
-        return self._call(ChangeState, "change_state", transition=request).success
+        return self.call(ChangeState, "change_state", transition=request).success
 
     @property
     def state(self) -> str:
-        return self._call(GetState, "get_state").current_state.label
+        return self.call(GetState, "get_state").current_state.label
 
     def enable(self, enabled: bool) -> SetBool.Response:
-        return self._call(SetBool, "enable", data=enabled)
+        return self.call(SetBool, "enable", data=enabled)
 
-    def _call(self, kind: Any, service: str, **request: Any) -> Any:
-        future = self._begin(kind, service, **request)
+    def call(self, kind: Any, service: str, **request: Any) -> Any:
+        future = self.begin(kind, service, **request)
         wait_for(future.done, f"an answer of {self._name}/{service}")
         return future.result()
 
-    def _begin(self, kind: Any, service: str, **request: Any) -> Future:
+    def begin(self, kind: Any, service: str, **request: Any) -> Future:
         if service not in self._clients:
             self._clients[service] = self._node.create_client(kind, f"{self._name}/{service}")
         client = self._clients[service]

@@ -57,7 +57,7 @@ def test_ctrl_c_gives_no_traceback_even_at_the_start(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["ssd_ros.detect", ROOT / "docs" / "detections.jpg", "--device", "cpu"],
+        ["ssd_ros.detect", ROOT / "docs" / "detections.jpg", "--weights", "demo"],
         ["ssd_ros.weights", "info", "demo"],
     ],
 )

@@ -16,6 +16,7 @@ from ssd_ros.detector import Detector
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
 
+CPU = ("--device", "cpu")
 THRESHOLD = 0.005  # low: the bundled weights give these images only low scores
 
 
@@ -38,7 +39,7 @@ def folder(tmp_path):
 
 
 def run(*arguments: str) -> int:
-    return main([*arguments, "--score-threshold", str(THRESHOLD), "--device", "cpu"])
+    return main([*arguments, "--weights", "demo", "--score-threshold", str(THRESHOLD), *CPU])
 
 
 def test_the_command_writes_what_the_detector_finds(folder, detector, capsys):
@@ -66,7 +67,7 @@ def test_without_json_each_detection_is_a_line_and_an_image_without_any_is_one_t
     lines = capsys.readouterr().out.splitlines()
     assert [file for file in files if any(line.startswith(file) for line in lines)] == files
     assert all(len(line.split()) == 7 for line in lines)
-    assert main([*files, "--score-threshold", "1", "--device", "cpu"]) == 0
+    assert main([*files, "--weights", "demo", "--score-threshold", "1", *CPU]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{file}  no detections" for file in files]
 
 
@@ -107,7 +108,7 @@ def test_a_video_is_detected_frame_by_frame_beside_image_files(folder, detector)
 )
 def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(folder)
-    assert main(["--device", "cpu", *arguments]) == 1
+    assert main(["--weights", "demo", *CPU, *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -167,6 +168,7 @@ def test_a_file_name_need_not_be_utf_8(folder):
     assert os.fsencode(result["file"]) == os.fsencode(folder) + b"/in/caf\xe9.png"
     assert os.listdir(os.fsencode(drawn)) == [b"caf\xe9.jpg"]
     command = [sys.executable, "-m", "ssd_ros.detect", str(folder / "in" / name)]
+    command += ["--weights", "demo"]
     printed = subprocess.run(command, capture_output=True, check=True).stdout
     assert printed.startswith(os.fsencode(folder / "in" / name) + b"  ")
 

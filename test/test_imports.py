@@ -17,8 +17,8 @@ FOLDERS = ("ssd_ros", "training", "demo", "benchmarks", "launch", "pip_ros")
 # Which groups of modules a group may import. A module belongs to the longest group that its name
 # starts with. Every group may import itself and the bare package `ssd_ros`.
 SHARED = {
-    *("ssd_ros.atomic", "ssd_ros.command_line", "ssd_ros.detections", "ssd_ros.drawing"),
-    *("ssd_ros.encoded", "ssd_ros.image"),
+    *("ssd_ros.atomic", "ssd_ros.bit_depth", "ssd_ros.command_line", "ssd_ros.detections"),
+    *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image"),
 }
 DETECTOR = {"ssd_ros.detector", "ssd_ros.backends", "ssd_ros.weights", "ssd_ros.model"}
 ALL = {*SHARED, *DETECTOR, "ssd_ros.io", "ssd_ros.messages", "ssd_ros.ros", "training", "demo"}
@@ -28,10 +28,16 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.atomic": set(),
     "ssd_ros.detections": set(),
     "ssd_ros.image": set(),
+    "ssd_ros.bit_depth": set(),
     "ssd_ros.encoded": {"ssd_ros.image"},
     "ssd_ros.drawing": {"ssd_ros.detections", "ssd_ros.image"},
     # drawing: outlines in RViz have the captions and colours of those in the annotated image
-    "ssd_ros.messages": {"ssd_ros.detections", "ssd_ros.drawing", "ssd_ros.image"},
+    "ssd_ros.messages": {
+        "ssd_ros.bit_depth",
+        "ssd_ros.detections",
+        "ssd_ros.drawing",
+        "ssd_ros.image",
+    },
     "ssd_ros.model": SHARED,
     "ssd_ros.weights": SHARED | {"ssd_ros.model"},
     "ssd_ros.backends": SHARED | {"ssd_ros.model", "ssd_ros.weights"},

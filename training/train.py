@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from ssd_ros.command_line import plural
-from ssd_ros.model.config import PAPER_VOC, SSDConfig
+from ssd_ros.model import resnet50
+from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import config_from_text
@@ -23,8 +24,8 @@ from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
 from training.data.workers import Stream, WorkerLost
-from training.trainer import batch_norm, box_scales, options, pretrained, run_files
-from training.trainer.distributed import Processes
+from training.trainer import batch_norm, box_scales, class_heads, options, pretrained, run_files
+from training.trainer.distributed import Processes, is_main
 from training.trainer.ema import create_ema
 from training.trainer.lock import locked
 from training.trainer.optimizer import choose_precision, create_optimizer
@@ -104,7 +105,7 @@ def create_trainer(
     data = load_data(run)
     if processes.is_main:
         warn(run, data, processes, checkpoint)
-    model = create_model(run, data, (checkpoint or {}).get("config"))
+    model = create_model(run, data, checkpoint)
     frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
@@ -147,31 +148,49 @@ def warn(
         print(f"warning: {text}", file=sys.stderr)
 
 
-def create_model(run: Options, data: TrainingData, config: str | None = None) -> SSD:
+def create_model(
+    run: Options, data: TrainingData, checkpoint: Mapping[str, Any] | None = None
+) -> SSD:
     """The network on the CPU, initialised randomly or with pretrained weights.
 
     Args:
-        config: of a checkpoint whose weights will follow, as JSON.
+        checkpoint: whose weights will follow; the network has its configuration and layers.
     """
+    config = (checkpoint or {}).get("config")
     source = pretrained.read(run.init) if run.init and config is None else None
     model = SSD(len(data.classes), *_configuration(run, data, source, config))
     pretrained.zero_init_heads(model)
-    if run.batch_norm:
+    if checkpoint is not None:
+        batch_norm.add(model, batch_norm.layers(checkpoint["model"]))
+    elif run.batch_norm:
         batch_norm.add(model)
+    elif model.config.backbone == "resnet50" and not (source and source.folded):
+        batch_norm.add(model, resnet50.BASE)
     if source:
         pretrained.apply(model, source, data.classes, pretrained.layers(model, run.init_layers))
+        if source.classes and not run.init_layers and is_main():
+            print(f"--init: {class_heads.describe(data.classes, source.classes)}", file=sys.stderr)
     return model
 
 
 def _configuration(
     run: Options, data: TrainingData, source: pretrained.Pretrained | None, config: str | None
 ) -> tuple[float | None, SSDConfig]:
-    """Width and configuration of the network, the width None where the configuration has it."""
+    """Width and configuration of the network, the width None where the configuration has it.
+
+    Raises:
+        ValueError: the pretrained weights are of another base network.
+    """
     if config is not None:
         return None, config_from_text(config)
+    if source and run.base not in ("auto", source.config.backbone):
+        raise ValueError(
+            f"--base {run.base} differs from --init {run.init}, which has {source.config.backbone}"
+        )
     if source and source.classes:  # a detector's heads only fit its own default boxes
         return run.width, source.config
-    initial = source.config if source else PAPER_VOC
+    initial = RESNET50 if run.base == "resnet50" else PAPER_VOC
+    initial = source.config if source else initial
     return run.width, box_scales.with_scales(initial, run.boxes, data.samples)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssd_ros import atomic, encoded
+from ssd_ros import atomic, bit_depth, encoded
 from ssd_ros.image import ImageError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
@@ -39,8 +39,11 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     return files
 
 
-def read(path: Path) -> np.ndarray:
+def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
     """An image file as BGR uint8 (H, W, 3), rotated upright by its EXIF orientation.
+
+    Args:
+        mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
 
     Raises:
         ImageError: the file cannot be read as an image, is cut off, or too large.
@@ -51,7 +54,7 @@ def read(path: Path) -> np.ndarray:
         if header and header.kind in ("JPEG", "MPO") and not encoded.is_whole_jpeg(data):
             raise ImageError(f"'{path}' is cut off: a JPEG of {len(data)} bytes without an end")
         buffer = np.frombuffer(data, np.uint8)
-        pixels = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if data else None
+        pixels = bit_depth.decode(buffer, value_range=mono16_range) if data else None
     except OSError as error:
         raise ImageError(f"cannot read image '{path}': {error.strerror}") from None
     except cv2.error as error:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import cv2
 
+from ssd_ros.bit_depth import PERCENTILES
 from ssd_ros.image import Image, ImageError
 from ssd_ros.io import image_files
 
@@ -49,13 +50,20 @@ class ImageFiles:
     Args:
         paths: see `image_files.find`.
         loop: restart at the end, without limit.
+        mono16_range: see `image_files.read`.
 
     Raises:
         FileNotFoundError: a path does not exist, or a folder holds no image.
     """
 
-    def __init__(self, paths: Sequence[str | Path], loop: bool = False) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        loop: bool = False,
+        mono16_range: str = PERCENTILES,
+    ) -> None:
         self._files = image_files.find(paths)
+        self._mono16_range = mono16_range
         self._loop = loop
 
     def __len__(self) -> int:
@@ -64,7 +72,7 @@ class ImageFiles:
 
     def __iter__(self) -> Iterator[Frame]:
         for path in itertools.cycle(self._files) if self._loop else self._files:
-            yield Frame(str(path), None, "", "", partial(_read_file, path))
+            yield Frame(str(path), None, "", "", partial(_read_file, path, self._mono16_range))
 
 
 class Video:
@@ -129,8 +137,11 @@ def open_source(source: str, loop: bool = False) -> Source:
     return Video(source, loop)
 
 
-def open_files(paths: Sequence[str | Path]) -> Source:
+def open_files(paths: Sequence[str | Path], mono16_range: str = PERCENTILES) -> Source:
     """Files and folders in the order given: videos by their suffix, all others as images.
+
+    Args:
+        mono16_range: see `image_files.read`.
 
     Raises:
         OSError: a path does not exist, holds no image, or is a video that cannot be opened.
@@ -142,12 +153,12 @@ def open_files(paths: Sequence[str | Path]) -> Source:
     sources: list[Source] = []
     for videos, group in itertools.groupby(paths, key=is_video):
         files = list(group)
-        sources += map(Video, files) if videos else [ImageFiles(files)]
+        sources += map(Video, files) if videos else [ImageFiles(files, mono16_range=mono16_range)]
     return sources[0] if len(sources) == 1 else Chain(sources)
 
 
-def _read_file(path: Path) -> Image:
-    return Image(image_files.read(path), "bgr")
+def _read_file(path: Path, mono16_range: str) -> Image:
+    return Image(image_files.read(path, mono16_range), "bgr")
 
 
 def _open(source: str) -> cv2.VideoCapture:

@@ -23,7 +23,9 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
+from ssd_ros import bit_depth
 from ssd_ros.image import CHANNELS, ChannelOrder, Image, ImageError
+from ssd_ros.messages import jpeg
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage
@@ -55,10 +57,17 @@ _DECODE_REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
 MAX_PIXELS = 2**26  # a message that claims a larger image is broken, not a camera
+# Pixels times scans of a JPEG: about a second. A progressive one needs ten scans.
+MAX_SCANNED_PIXELS = 2**29
+# Compressed formats. OpenCV could decode more, with decoders that are hardly tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
 
-def image_from_msg(message: ImageMsg) -> Image:
+def image_from_msg(message: ImageMsg, mono16_range: str = bit_depth.PERCENTILES) -> Image:
     """The image in a sensor_msgs/Image, without a copy if the encoding is 8-bit colour or grey.
+
+    Args:
+        mono16_range: see `bit_depth.to_8_bits`.
 
     Raises:
         ImageError: size, step, data and encoding are inconsistent, or the encoding is unknown.
@@ -81,14 +90,22 @@ def image_from_msg(message: ImageMsg) -> Image:
             f"data has {len(message.data)} bytes, expected {step * height} "
             f"(step {step} x height {height})"
         )
+    if encoding == "mono16":
+        kind = ">u2" if message.is_bigendian else "<u2"
+        grey = np.ndarray((height, width), kind, message.data, 0, (step, 2))
+        return Image(bit_depth.to_8_bits(grey.astype(np.uint16), mono16_range), "mono")
     if order is None:
         return Image(_to_bgr(message, width * pixel_bytes), "bgr")
     shape, strides = (height, width, pixel_bytes), (step, pixel_bytes, 1)
     return Image(np.ndarray(shape, np.uint8, message.data, 0, strides), order)
 
 
-def image_from_compressed_msg(message: CompressedImage, min_size: int | None = None) -> Image:
-    """The image in a sensor_msgs/CompressedImage: JPEG, PNG or another format that OpenCV reads.
+def image_from_compressed_msg(
+    message: CompressedImage,
+    min_size: int | None = None,
+    mono16_range: str = bit_depth.PERCENTILES,
+) -> Image:
+    """The image in a sensor_msgs/CompressedImage, in one of FORMATS.
 
     Args:
         message: its data; `format` is not read, because drivers disagree about its content.
@@ -96,26 +113,36 @@ def image_from_compressed_msg(message: CompressedImage, min_size: int | None = N
             stays at least this large is decoded at a half, a quarter or an eighth of its size,
             which is faster; the image's width and height are still those of the full image.
             None decodes at full size.
+        mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
 
     Raises:
-        ImageError: the data are not an image, or cut off, or larger than MAX_PIXELS.
+        ImageError: the data are not an image, or cut off, or decoding it would take too long.
     """
     data = np.frombuffer(message.data, np.uint8)
+    scans = jpeg.count_scans(data.data) if jpeg.is_jpeg(data.data) else 0
     try:
-        with PillowImage.open(io.BytesIO(message.data)) as header:  # reads only the header
+        # Reads only the header.
+        with PillowImage.open(io.BytesIO(message.data), formats=FORMATS) as header:
             size, kind = header.size, header.format
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data
-        raise ImageError(f"cannot decode image data ({len(data)} bytes): {error}"[:200]) from None
+        raise ImageError(
+            f"cannot decode image data ({len(data)} bytes), expected {', '.join(FORMATS)}: {error}"
+        ) from None
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"size is {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
-    # Some drivers add padding after the end; the marker cannot occur inside the image's own data.
-    if kind == "JPEG" and b"\xff\xd9" not in data[-4096:].tobytes():
-        raise ImageError(f"JPEG of {len(data)} bytes is cut off: it has no end marker")
+    if size[0] * size[1] * scans > MAX_SCANNED_PIXELS:
+        raise ImageError(
+            f"JPEG of {size[0]}x{size[1]} has {scans} scans, expected at most "
+            f"{MAX_SCANNED_PIXELS // (size[0] * size[1])} for this size"
+        )
     reduction = 1
-    if kind == "JPEG" and min_size:
+    if scans and min_size:
         reduction = max((r for r in _DECODE_REDUCED if min(size) >= r * min_size), default=1)
     try:
-        pixels = cv2.imdecode(data, _DECODE_REDUCED.get(reduction, _DECODE))
+        if reduction > 1:
+            pixels = cv2.imdecode(data, _DECODE_REDUCED[reduction])
+        else:
+            pixels = bit_depth.decode(data, _DECODE, mono16_range)
     except cv2.error as error:
         raise ImageError(f"cannot decode {kind} ({len(data)} bytes): {error.err}") from None
     if pixels is None:
@@ -174,7 +201,7 @@ def _to_bgr(message: ImageMsg, row_bytes: int) -> np.ndarray:
     try:
         return np.asarray(_convert(packed))
     except Exception as error:  # of the library's own types; all of them mean one bad message
-        raise ImageError(f"cannot convert encoding '{message.encoding}': {error}"[:200]) from None
+        raise ImageError(f"cannot convert encoding '{message.encoding}': {error}") from None
 
 
 def _converter() -> Callable[[SimpleNamespace], np.ndarray] | None:

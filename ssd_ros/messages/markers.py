@@ -43,8 +43,8 @@ def outlines(
         classes: class names by label.
         size: width and height of the frame.
         info: the camera's calibration. The focal lengths and the centre of its projection P are
-            used, or those of K if P is not set. Lens distortion is not corrected: on an image
-            that is not rectified, the outlines fit the image, not the scene.
+            used, or those of K if P is not set, and its region of interest. Lens distortion is not
+            corrected: on an image that is not rectified, the outlines fit the image, not the scene.
         msg: has the message classes as attributes, like the module visualization_msgs.msg.
 
     Returns:
@@ -52,16 +52,16 @@ def outlines(
         the first if the camera is not calibrated.
     """
     delete = msg.Marker(header=header, action=msg.Marker.DELETEALL)
-    matrix = np.array(info.p).reshape(3, 4)[:, :3]
-    if not matrix[0, 0]:
-        matrix = np.array(info.k).reshape(3, 3)
-    if not (matrix[0, 0] and matrix[1, 1] and info.width and info.height):
+    if not is_calibrated(info):
         return msg.MarkerArray(markers=[delete])
-    # The calibration may have been made at another resolution than that of the images.
-    scale = np.array([info.width, info.height]) / size
+    matrix = _camera_matrix(info)
     focal, centre = matrix[[0, 1], [0, 1]], matrix[:2, 2]
     corners = detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
-    points = (corners * scale - centre) / focal * DISTANCE
+    # The frame shows the region of interest, the whole sensor if that is empty, and may be smaller
+    # by binning or resizing. The calibration is that of the whole sensor at full resolution.
+    region = np.array([info.roi.width or info.width, info.roi.height or info.height])
+    sensor = corners * (region / size) + (info.roi.x_offset, info.roi.y_offset)
+    points = (sensor - centre) / focal * DISTANCE
     make_point = type(delete.pose.position)
     markers = [delete]
     for i, (outline, label) in enumerate(zip(points, detections.labels.tolist(), strict=True)):
@@ -79,3 +79,15 @@ def outlines(
             marker.color.r, marker.color.g, marker.color.b, marker.color.a = red, green, blue, 1.0
             markers.append(marker)
     return msg.MarkerArray(markers=markers)
+
+
+def is_calibrated(info: CameraInfo) -> bool:
+    """Whether the calibration has a size and focal lengths."""
+    matrix = _camera_matrix(info)
+    return bool(matrix[0, 0] and matrix[1, 1] and info.width and info.height)
+
+
+def _camera_matrix(info: CameraInfo) -> np.ndarray:
+    """Focal lengths and centre (3, 3): of the projection P, or of K if P is not set."""
+    matrix = np.array(info.p).reshape(3, 4)[:, :3]
+    return matrix if matrix[0, 0] else np.array(info.k).reshape(3, 3)

@@ -3,93 +3,37 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Literal
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
-from visualization_msgs.msg import MarkerArray
 
+from ssd_ros.bit_depth import PERCENTILES
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import annotate
-from ssd_ros.image import Image, ImageError
 from ssd_ros.messages.detections import detection_array, label_info
 from ssd_ros.messages.images import (
     fill_image,
     image_from_compressed_msg,
     image_from_msg,
 )
-from ssd_ros.messages.markers import outlines
-from ssd_ros.ros.frame_loss import FrameLoss, FrameLossEstimator
+from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.frame_loss import FrameLossEstimator
+from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
+from ssd_ros.ros.marker_publisher import MarkerPublisher
 
-RECENT = 200  # images that medians and percentiles are taken over
 LOG_EVERY = 1.0  # seconds between two warnings about invalid images
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
-@dataclass
-class Counts:
-    """What became of a camera's frames since the node was configured.
-
-    Attributes:
-        latencies: seconds from the stamps of the latest frames to their detections' publication.
-        processing_latency: seconds from the arrival of the latest frames to the same.
-    """
-
-    received: int = 0
-    processed: int = 0
-    superseded: int = 0
-    too_old: int = 0
-    bad: int = 0
-    last_bad: str = ""
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    processing_latency: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-
-
-class ReceivedFrame(NamedTuple):
-    """A message and the time.monotonic() at which it was received."""
-
-    message: FrameMsg
-    received_at: float
-
-
-class DecodedFrame(NamedTuple):
-    """A frame's image, with the header that its detections get."""
-
-    header: Header
-    image: Image
-    received_at: float
-
-
-@dataclass(frozen=True)
-class CameraSnapshot:
-    """The state of a camera at one moment.
-
-    Attributes:
-        topic: name of the subscribed topic.
-        reliability: of the subscription; None while the topic is not subscribed.
-        seconds_since_image: since the last image, or since the topic was subscribed.
-        loss: estimated frame loss; None while too few images have been received.
-    """
-
-    topic: str
-    reliability: ReliabilityPolicy | None
-    seconds_since_image: float
-    counts: Counts
-    loss: FrameLoss | None
 
 
 class Camera:
@@ -104,6 +48,10 @@ class Camera:
             topic's namespace.
         group: callback group of the subscriptions; None for the node's default group.
         on_frame: called from the executor's thread for every frame received.
+        mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
+
+    Attributes:
+        compressed: whether `take` decodes, which can take seconds.
 
     Raises:
         ValueError: see `ImageSubscription`.
@@ -118,31 +66,22 @@ class Camera:
         markers: bool,
         group: CallbackGroup | None,
         on_frame: Callable[[], None],
+        mono16_range: str = PERCENTILES,
     ) -> None:
         self._node = node
+        self._mono16_range = mono16_range
+        self._warned_at = -math.inf  # not rclpy's throttle, which all cameras would share
         self._on_frame = on_frame
-        self._compressed = compressed
-        self._lock = threading.Lock()  # of the slot, the counts and the loss estimate
-        self._newest: ReceivedFrame | None = None
-        self._counts = Counts()
+        self.compressed = compressed
+        self._slot = FrameSlot()
+        self._lock = threading.Lock()  # of the loss estimate
         self._loss_estimator = FrameLossEstimator()
         self._last_image_at = time.monotonic()
-        self._subscription = ImageSubscription(node, topic, compressed, group, self.receive)
+        self._subscription = ImageSubscription(node, topic, compressed, group, self._note_lost)
         self._detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
         self._annotated = node.create_publisher(ImageMsg, f"{outputs}/detections_image", 1)
         self._label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
-        self._camera_info: CameraInfo | None = None
-        self._info_subscription: Subscription | None = None
-        self._markers: Publisher | None = None
-        if markers:
-            self._markers = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
-            self._info_subscription = node.create_subscription(
-                CameraInfo,
-                f"{topic.rpartition('/')[0]}/camera_info",
-                self._receive_info,
-                qos_profile_sensor_data,
-                callback_group=group,
-            )
+        self._markers = MarkerPublisher(node, topic, outputs, group) if markers else None
 
     @property
     def topic(self) -> str:
@@ -161,39 +100,53 @@ class Camera:
         """Starts receiving images, unless they are received already."""
         if not self._subscription.active:
             self._last_image_at = time.monotonic()
-            self._subscription.subscribe()
+            self._subscription.subscribe(partial(self.receive, session=self._slot.session))
 
     def unsubscribe(self) -> None:
         """Stops receiving images and drops a frame that was not taken yet."""
         self._subscription.unsubscribe()
+        self._slot.clear()
         with self._lock:
-            self._newest = None
+            self._loss_estimator.clear()
 
     def adapt(self) -> None:
         """Adapts the subscription to the topic's publishers."""
         self._subscription.adapt()
 
-    def publishers(self) -> list[TopicEndpointInfo]:
-        """The image topic's publishers with the QoS that they offer."""
-        return self._subscription.publishers()
+    def endpoints(self) -> Endpoints:
+        """The subscription and the image topic's publishers."""
+        return Endpoints.of(self._node, self.topic)
+
+    def markers_problem(self, timeout: float) -> str:
+        """See `MarkerPublisher.problem`; empty without markers."""
+        return self._markers.problem(timeout) if self._markers else ""
 
     def close(self) -> None:
         """Removes the subscriptions and the publishers."""
         self.unsubscribe()
-        if self._info_subscription is not None:
-            self._node.destroy_subscription(self._info_subscription)
-        for publisher in (self._detections, self._annotated, self._label_info, self._markers):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher)
+        if self._markers is not None:
+            self._markers.close()
+        for publisher in (self._detections, self._annotated, self._label_info):
+            self._node.destroy_publisher(publisher)
 
-    def receive(self, message: FrameMsg) -> None:
-        """Puts a frame into the slot, where it replaces one that was not taken yet."""
+    @property
+    def has_frame(self) -> bool:
+        """Whether a frame is in the slot."""
+        return self._slot.full
+
+    def receive(self, message: FrameMsg, sequence: int | None = None, session: int = 0) -> None:
+        """Puts a frame into the slot, where it replaces one that was not taken yet.
+
+        Args:
+            sequence: see `FrameLossEstimator.note_received`.
+            session: that of the subscription; a frame of an earlier one, whose callback comes
+                late, is discarded.
+        """
         now = time.monotonic()
+        if not self._slot.put(ReceivedFrame(message, now, session)):
+            return
         with self._lock:
-            self._counts.received += 1
-            self._counts.superseded += self._newest is not None
-            self._newest = ReceivedFrame(message, now)
-            self._loss_estimator.note(stamp_ns(message))
+            self._loss_estimator.note_received(now, sequence)
             self._last_image_at = now
         self._on_frame()
 
@@ -209,52 +162,51 @@ class Camera:
         Returns:
             None without a frame, and for one that is too old or cannot be decoded.
         """
-        with self._lock:
-            frame, self._newest = self._newest, None
+        frame = self._slot.take()
         if frame is None:
             return None
-        if max_age and self._age(frame.message.header) > max_age:
-            with self._lock:
-                self._counts.too_old += 1
+        if max_age and age(frame.message.header, self._node.get_clock()) > max_age:
+            self._slot.add("too_old")
             return None
         try:
-            if self._compressed:
-                image = image_from_compressed_msg(frame.message, min_size)
+            if self.compressed:
+                image = image_from_compressed_msg(frame.message, min_size, self._mono16_range)
             else:
-                image = image_from_msg(frame.message)
-        except ImageError as error:
-            with self._lock:
-                self._counts.bad += 1
-                self._counts.last_bad = str(error)
-            self._node.get_logger().warning(
-                f"dropped invalid image on '{self.topic}': {error}",
-                throttle_duration_sec=LOG_EVERY,
-            )
+                image = image_from_msg(frame.message, self._mono16_range)
+        except Exception as error:  # an ImageError, or what a library raises
+            self._note_bad(str(error))
             return None
-        return DecodedFrame(frame.message.header, image, frame.received_at)
+        return DecodedFrame(frame.message.header, image, frame.received_at, frame.session)
 
     def publish(self, frame: DecodedFrame, detections: Detections, classes: Sequence[str]) -> None:
-        """Publishes a frame's detections, unless the camera has been unsubscribed meanwhile.
+        """Publishes a frame's detections, unless the camera has been unsubscribed since then.
 
         Args:
             detections: in pixels of the frame's image.
             classes: names that the detections' labels index.
         """
-        if not self._subscription.active:
+        if frame.session != self._slot.session:
+            self.give_up("discarded")
             return
-        self._detections.publish(detection_array(frame.header, detections, classes))
-        with self._lock:
-            self._counts.processed += 1
-            self._counts.latencies.append(self._age(frame.header))
-            self._counts.processing_latency.append(time.monotonic() - frame.received_at)
+        try:
+            self._detections.publish(detection_array(frame.header, detections, classes))
+        except Exception:
+            self.give_up("failed")
+            raise
+        with self._slot.counting() as counts:
+            counts.processed += 1
+            counts.latencies.append(age(frame.header, self._node.get_clock()))
+            counts.processing_latency.append(time.monotonic() - frame.received_at)
         if self._annotated.get_subscription_count():
             canvas = annotate(frame.image, detections, classes)
             self._annotated.publish(fill_image(ImageMsg(header=frame.header), canvas, "bgr8"))
-        if self._markers and self._camera_info and self._markers.get_subscription_count():
+        if self._markers is not None:
             size = frame.image.width, frame.image.height
-            self._markers.publish(
-                outlines(frame.header, detections, classes, size, self._camera_info)
-            )
+            self._markers.publish(frame.header, detections, classes, size)
+
+    def give_up(self, outcome: Literal["failed", "discarded"]) -> None:
+        """Counts a frame that was taken and will not be answered."""
+        self._slot.add(outcome)
 
     def publish_label_info(self, classes: Sequence[str], score_threshold: float) -> None:
         """Publishes the class table and the threshold, also for later subscribers."""
@@ -263,25 +215,22 @@ class Camera:
 
     def snapshot(self) -> CameraSnapshot:
         """The camera's counts and state; a copy that later frames do not change."""
+        counts = self._slot.counts()
+        publishers = self._subscription.publishers()
+        identities = frozenset(bytes(publisher.endpoint_gid) for publisher in publishers)
         with self._lock:
-            counts = replace(
-                self._counts,
-                latencies=self._counts.latencies.copy(),
-                processing_latency=self._counts.processing_latency.copy(),
-            )
-            loss = self._loss_estimator.losses()
+            loss = self._loss_estimator.estimate(identities)
             silence = time.monotonic() - self._last_image_at
         return CameraSnapshot(self.topic, self._subscription.reliability, silence, counts, loss)
 
-    def _receive_info(self, info: CameraInfo) -> None:
-        self._camera_info = info
+    def _note_bad(self, reason: str) -> None:
+        with self._slot.counting() as counts:
+            counts.bad += 1
+            counts.last_bad = reason
+        if time.monotonic() - self._warned_at >= LOG_EVERY:
+            self._warned_at = time.monotonic()
+            self._node.get_logger().warning(f"dropped invalid image on '{self.topic}': {reason}")
 
-    def _age(self, header: Header) -> float:
-        """Seconds since a stamp, by the node's clock."""
-        now = self._node.get_clock().now().nanoseconds
-        return (now - header.stamp.sec * 10**9 - header.stamp.nanosec) * 1e-9
-
-
-def stamp_ns(message: FrameMsg | Detection2DArray) -> int:
-    """A message's stamp in nanoseconds; rclpy's Time refuses values that a frame can carry."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    def _note_lost(self, count: int) -> None:
+        with self._lock:
+            self._loss_estimator.note_reported(time.monotonic(), count)

@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.settings import Settings
+from ssd_ros.ros.topics import camera_topics, resolver
 
 
 class CameraSet:
@@ -30,14 +31,15 @@ class CameraSet:
         group: CallbackGroup | None,
         on_frame: Callable[[], None],
     ) -> None:
-        topics = [node.resolve_topic_name(topic) for topic in settings.image_topics]
         compressed = settings.image_transport == "compressed"
+        topics = camera_topics(settings.image_topics, compressed, resolver(node))
         self._cameras: list[Camera] = []
         try:
-            for topic, outputs in zip(topics, output_namespaces(topics), strict=True):
-                self._cameras.append(
-                    Camera(node, topic, outputs, compressed, settings.markers, group, on_frame)
-                )
+            for topic in topics:
+                names = topic.image, topic.outputs
+                markers, scaling = settings.markers, settings.mono16_range
+                camera = Camera(node, *names, compressed, markers, group, on_frame, scaling)
+                self._cameras.append(camera)
         except Exception:
             self.close()
             raise
@@ -65,21 +67,6 @@ class CameraSet:
 
     def close(self) -> None:
         """Removes all subscriptions and publishers."""
-        for camera in self._cameras:
+        cameras, self._cameras = self._cameras, []
+        for camera in cameras:
             camera.close()
-        self._cameras.clear()
-
-
-def output_namespaces(topics: Sequence[str]) -> list[str]:
-    """The namespaces of the output topics: those of the image topics, as in image_pipeline.
-
-    Image topics that share a namespace would share their outputs; the outputs of those go below
-    the image topics' own names.
-    """
-    spaces = [topic.rsplit("/", 1)[0] for topic in topics]
-    while len(set(spaces)) < len(spaces):
-        spaces = [
-            topic if spaces.count(space) > 1 else space
-            for topic, space in zip(topics, spaces, strict=True)
-        ]
-    return spaces

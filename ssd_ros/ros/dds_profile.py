@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -11,10 +13,16 @@ from rclpy.utilities import get_rmw_implementation_identifier
 
 # Jazzy and before read the first, Kilted and later the second.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+SHARED_MEMORY = Path("/dev/shm")
+MIB = 2**20
 
 
 def shipped_profile() -> Path:
-    """The package's profile: from the source folder, else from the installed share folder."""
+    """The package's profile: from the source folder, else from the installed share folder.
+
+    Raises:
+        LookupError: it is in neither.
+    """
     clone = Path(__file__).resolve().parents[2]
     if (clone / "package.xml").exists():
         return clone / "config" / "fastdds.xml"
@@ -35,16 +43,66 @@ def apply_profile(file: Path) -> None:
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(file)))
 
 
+def uses_fast_dds() -> bool:
+    """Whether this process uses Fast DDS."""
+    return "fastrtps" in get_rmw_implementation_identifier()
+
+
+def segment_size() -> int:
+    """Bytes of /dev/shm that the selected profile reserves for each process; 0 without one."""
+    file = next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), "")
+    try:
+        text = Path(file.removeprefix("file://")).read_text(errors="replace") if file else ""
+    except OSError:  # Fast DDS reports it
+        return 0
+    sizes = re.findall(r"<segment_size>\s*(\d+)\s*</segment_size>", text)
+    return max(map(int, sizes), default=0)
+
+
+def shared_memory_problem() -> str:
+    """Whether the profile's segments do not fit into /dev/shm; empty if they do.
+
+    Fast DDS then uses UDP alone, and most large images are lost as without the profile. Docker's
+    default size of /dev/shm is 64 MiB.
+    """
+    size = segment_size()
+    if not size or not uses_fast_dds() or not SHARED_MEMORY.is_dir():
+        return ""
+    there = shutil.disk_usage(SHARED_MEMORY)
+    if there.total >= 2 * size and (there.free >= size or _has_segment(size)):
+        return ""
+    return (
+        f"{SHARED_MEMORY} has {there.total // MIB} MiB, {there.free // MIB} MiB of them free, but "
+        f"the Fast DDS profile needs {size // MIB} MiB in each process (camera driver and this "
+        "node): images go by UDP, and large ones get lost. Start the container with --shm-size=1g "
+        "(Docker Compose: shm_size) or --ipc=host; 'fastdds shm clean' removes what ended "
+        "processes have left"
+    )
+
+
+def _has_segment(size: int) -> bool:
+    """Whether this process has a segment of at least so many bytes in /dev/shm."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
+        if f"{SHARED_MEMORY}/fast" in line and end - start >= size:
+            return True
+    return False
+
+
 def suggestion() -> str:
     """What the user can do if images are lost on the way to this process."""
-    if "fastrtps" not in get_rmw_implementation_identifier():
+    if not uses_fast_dds():
         return (
             "increase the receive buffers of the camera driver and this node "
             "(net.core.rmem_max), or use image_transport compressed"
         )
     if has_profile():
-        return (
+        return shared_memory_problem() or (
             "start the camera driver with the same Fast DDS profile; if it already has it, the CPU "
             "is overloaded: reduce the frame rate"
         )
-    return f"start the camera driver and this node with {PROFILE_VARIABLES[0]}={shipped_profile()}"
+    try:
+        file = str(shipped_profile())
+    except LookupError:  # copied without its share folder
+        file = "config/fastdds.xml of the ssd_ros repository"
+    return f"start the camera driver and this node with {PROFILE_VARIABLES[0]}={file}"

@@ -6,170 +6,121 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool
 
 from ssd_ros.backends.create import import_engine, release_memory
 from ssd_ros.ros import model_loading, process
 from ssd_ros.ros.camera_set import CameraSet
 from ssd_ros.ros.diagnostics import DiagnosticsPublisher, node_status
+from ssd_ros.ros.guarded_node import SUCCESS, THREADS, GuardedLifecycleNode
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 from ssd_ros.ros.parameter_table import DETECTOR
 from ssd_ros.ros.parameter_updates import ParameterUpdates
 from ssd_ros.ros.parameters import declare
+from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
-
-if TYPE_CHECKING:
-    from ssd_ros.detector import Detector
+from ssd_ros.ros.weights_download import WeightsDownload
 
 ADAPT_EVERY = 0.2  # seconds between two checks of the image topics' publishers
-STOP_TIMEOUT = 10.0  # seconds to wait for the batch that is being computed
+STOP_TIMEOUT = 10.0  # seconds that a transition waits for the batch that is being computed
+END_TIMEOUT = 1.5  # the same at the end of the process
 
 # Parameters whose change loads a network.
 LOADED = {"weights", "backend", "device", "precision", "threads"}
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
-
-@dataclass(frozen=True)
-class Update:
-    """A change of parameters that is ready to be applied."""
-
-    settings: Settings
-    detector: Detector
-
-
-@dataclass
-class Pipeline:
-    """What exists while the node is configured."""
-
-    settings: Settings
-    cameras: CameraSet
-    loop: InferenceLoop
-
-    def apply(self, update: Update) -> None:
-        """Changes to other settings between two frames."""
-        self.settings = update.settings
-        self.loop.swap(update.detector, update.settings.max_frame_age)
-        self.publish_label_info()
-
-    def publish_label_info(self) -> None:
-        """Publishes the classes and the score threshold of every camera."""
-        threshold = self.settings.thresholds.score_threshold
-        self.cameras.publish_label_info(self.loop.detector.classes, threshold)
-
-
-class DetectorNode(LifecycleNode):
+class DetectorNode(GuardedLifecycleNode):
     """Detects objects in images of camera topics.
 
-    Three threads: the callback group `_image_group` stores the newest frame of each camera; the
-    default group answers services, and may take seconds to load weights; the inference loop takes
-    the frames, runs the network and publishes. They share the cameras, and the loop's detector,
-    which is replaced and never changed.
+    Four threads: the callback group `stream_group` stores the newest frame of each camera and has
+    the timers and the clock; the default group answers services, and may take seconds to load
+    weights, while `reading_group` answers those that change nothing; the inference loop takes the
+    frames, runs the network and publishes. They share the cameras, and the loop's detector, which
+    is replaced and never changed.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("detector", **options)
         for name, spec in DETECTOR.items():
             declare(self, name, spec)
-        self._lifecycle_lock = threading.RLock()  # guards the four that follow
+        # With the base class's lock:
         self._state = NodeState.UNCONFIGURED
         self._enabled = True
-        self._failure = ""
         self._pipeline: Pipeline | None = None  # None while unconfigured
         self._diagnostics = DiagnosticsPublisher(self)
-        self._image_group = MutuallyExclusiveCallbackGroup()
+        self._download = WeightsDownload(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the ROS clock may be paused
-        self.create_timer(1.0, self._publish_diagnostics, self._image_group, clock=steady)
-        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self._image_group, clock=steady)
+        self.create_timer(1.0, self._publish_diagnostics, self.stream_group, clock=steady)
+        self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self.stream_group, clock=steady)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._parameter_updates = ParameterUpdates(self, self._prepare, self._apply)
+        self.guard_services()
 
     # --- life cycle ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Configures and activates the node if the parameter `autostart` is true."""
+        """Configures and activates the node if `autostart` is true, after a download if need be."""
         if not self.get_parameter("autostart").value:
             self.get_logger().info("waiting to be configured and activated (autostart is false)")
-        elif self.trigger_configure() == SUCCESS:
+        elif (
+            self._state is NodeState.UNCONFIGURED
+            and not self._download.postpones(self.start)
+            and self.trigger_configure() == SUCCESS
+        ):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the weights and creates the outputs."""
         entities = partial(super().on_configure, state)
-        return self._transition("configure", self._configure, entities, undo=self._cleanup)
+        return self.transition("configure", self._configure, entities, undo=self._cleanup)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes to the image topics and starts the inference loop."""
         entities = partial(super().on_activate, state)
-        return self._transition("activate", self._activate, entities, undo=self._deactivate)
+        return self.transition("activate", self._activate, entities, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops the inference loop and unsubscribes; the weights stay loaded."""
         entities = partial(super().on_deactivate, state)
-        return self._transition("deactivate", self._deactivate, entities)
+        return self.transition("deactivate", self._deactivate, entities)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the weights and removes the outputs."""
-        return self._transition("clean up", self._cleanup, partial(super().on_cleanup, state))
+        return self.transition("clean up", self._cleanup, partial(super().on_cleanup, state))
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, from any state."""
-        return self._transition("shut down", self.close, partial(super().on_shutdown, state))
+        return self.transition("shut down", self._close, partial(super().on_shutdown, state))
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops and frees everything, so that the node can be configured again."""
-        reason = self._failure
-        result = self._transition("recover", self.close, partial(super().on_error, state))
-        self._failure = self._failure or reason
+        reason = self.failure
+        result = self.transition("recover", self._close, partial(super().on_error, state))
+        self.failure = self.failure or reason
         return result
 
     def close(self) -> None:
         """Stops the inference loop and frees everything, from any state."""
-        with self._lifecycle_lock:
-            self._deactivate()
+        self._close(END_TIMEOUT)
+
+    def _close(self, timeout: float | None = None) -> None:
+        self._download.close()
+        with self.lifecycle_lock:
+            self._deactivate(timeout)
             self._cleanup()
-
-    def _transition(
-        self,
-        name: str,
-        step: Callable[[], None],
-        entities: Callable[[], TransitionCallbackReturn],
-        undo: Callable[[], None] | None = None,
-    ) -> TransitionCallbackReturn:
-        """Runs a step of the node, then that of its managed entities.
-
-        Args:
-            entities: rclpy's own callback; without it lifecycle publishers stay silent.
-            undo: reverts the step if it or the managed entities fail.
-        """
-        with self._lifecycle_lock:
-            self._failure = ""
-            try:
-                step()
-                result = entities()
-            except Exception as error:  # rclpy would drop the reason
-                self._failure, result = f"cannot {name}: {error}", FAILURE
-            if result != SUCCESS:
-                self._failure = self._failure or f"cannot {name}: a managed entity failed"
-                self.get_logger().error(self._failure)
-                if undo is not None:
-                    undo()
-        return result
 
     def _configure(self) -> None:
         settings = self._parameter_updates.settings()
-        detector = model_loading.load_detector(settings, self.get_logger())
+        detector = model_loading.load_detector(settings, self.get_logger(), self._download)
         frame_received = threading.Event()
-        cameras = CameraSet(self, settings, self._image_group, frame_received.set)
+        cameras = CameraSet(self, settings, self.stream_group, frame_received.set)
         self._diagnostics.set_cameras(cameras)
         loop = InferenceLoop(self, cameras, detector, settings.max_frame_age, frame_received)
         self._pipeline = Pipeline(settings, cameras, loop)
@@ -185,13 +136,14 @@ class DetectorNode(LifecycleNode):
                 f"detecting on '{camera.topic}', publishing '{camera.detections_topic}'"
             )
 
-    def _deactivate(self) -> None:
+    def _deactivate(self, timeout: float | None = None) -> None:
         if self._pipeline is None:
             return
         self._set_state(NodeState.INACTIVE)
-        if not self._pipeline.loop.stop(STOP_TIMEOUT):
+        timeout = STOP_TIMEOUT if timeout is None else timeout
+        if not self._pipeline.loop.stop(timeout):
             self.get_logger().error(
-                f"inference did not stop within {STOP_TIMEOUT:g} s; its result will be discarded"
+                f"inference did not stop within {timeout:g} s; its result will be discarded"
             )
 
     def _cleanup(self) -> None:
@@ -210,7 +162,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pauses and resumes between two frames, without a transition; kept over transitions."""
-        with self._lifecycle_lock:
+        with self.lifecycle_lock:
             self._enabled = request.data
             response.success = True
             try:
@@ -236,7 +188,8 @@ class DetectorNode(LifecycleNode):
             return None
         _check_live(changed, self.get_fully_qualified_name())
         if LOADED & set(changed):
-            return Update(settings, model_loading.load_detector(settings, self.get_logger()))
+            detector = model_loading.load_detector(settings, self.get_logger(), self._download)
+            return Update(settings, detector)
         detector = pipeline.loop.detector.with_thresholds(
             settings.thresholds, settings.class_filter
         )
@@ -244,29 +197,38 @@ class DetectorNode(LifecycleNode):
 
     def _apply(self, new: Update) -> None:
         """Puts a prepared change in force, between two frames."""
-        with self._lifecycle_lock:
-            if self._pipeline is not None:
-                self._pipeline.apply(new)
+        with self.lifecycle_lock:
+            try:
+                if self._pipeline is not None:
+                    self._pipeline.apply(new)
+            except Exception as error:  # it is in force, only the new label_info is not published
+                self.report_failure(f"cannot publish label_info: {error}")
         release_memory()
 
     # --- timers -------------------------------------------------------------------------------
 
+    # They never wait for a transition: that would hold up images, clock and diagnostics.
+
     def _adapt_to_publishers(self) -> None:
-        with self._lifecycle_lock:
-            if self._pipeline is not None:
-                self._pipeline.cameras.adapt()
+        if self.lifecycle_lock.acquire(blocking=False):
+            try:
+                if self._pipeline is not None:
+                    self._pipeline.cameras.adapt()
+            finally:
+                self.lifecycle_lock.release()
 
     def _publish_diagnostics(self) -> None:
-        with self._lifecycle_lock:
-            pipeline = self._pipeline
-            status = node_status(
-                self.get_fully_qualified_name(),
-                str(self.get_parameter("weights").value),
-                self._state,
-                self._failure,
-                pipeline.loop if pipeline else None,
-            )
-            self._diagnostics.publish(status, pipeline.settings.image_timeout if pipeline else 0.0)
+        pipeline = self._pipeline
+        status = node_status(
+            self.get_fully_qualified_name(),
+            str(self.get_parameter("weights").value),
+            self._state,
+            self.failure,
+            self.callback_failures,
+            pipeline.loop if pipeline else None,
+            self._download.status,
+        )
+        self._diagnostics.publish(status, pipeline.settings.image_timeout if pipeline else 0.0)
 
 
 def _check_live(changed: Collection[str], node: str) -> None:
@@ -280,12 +242,11 @@ def _check_live(changed: Collection[str], node: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `ros2 run ssd_ros detector`."""
+    """Runs the node as a process; `ssd_ros.ros.commands` is the entry point."""
     # The import takes seconds. Later, while the weights are loaded, no signal could interrupt it.
     with contextlib.suppress(ValueError):  # not installed: configuring the node says so
         import_engine()
-    # While one thread loads new weights, the other continues to receive images.
-    return process.run("detector", DetectorNode, arguments, threads=2)
+    return process.run("detector", DetectorNode, arguments, THREADS)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 """The node's health in /diagnostics and in the log.
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
-active or is paused, else OK. Levels of a camera: STALE if images were received and none arrives any
-more, WARN if none has been received yet, if images are lost in transport, and for ten seconds after
-an invalid or too old image, else OK.
+active or is paused, while a batch takes long, and for ten seconds after a failed batch or callback,
+else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
+has been received yet, if images are lost in transport, if markers cannot be made, and for ten
+seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,14 +19,14 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from ssd_ros.ros import dds_profile
-from ssd_ros.ros.camera import Camera, CameraSnapshot
+from ssd_ros.ros.camera import Camera
+from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.failures import REMEMBERED, FailureLog
+from ssd_ros.ros.frames import CameraSnapshot
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
-
-REMEMBERED = 10.0  # seconds that an invalid or too old image stays in a camera's status
 
 
 def node_status(
@@ -32,7 +34,9 @@ def node_status(
     weights: str,
     state: NodeState,
     failure: str,
+    callbacks: FailureLog,
     loop: InferenceLoop | None,
+    download: str,
 ) -> DiagnosticStatus:
     """The detector's status.
 
@@ -40,22 +44,34 @@ def node_status(
         name: fully qualified name of the node.
         weights: value of the parameter.
         failure: why the last transition failed; empty if it did not.
+        callbacks: failures of callbacks, also of requests that cannot be served.
         loop: None while the node is unconfigured.
+        download: of weights that is running; empty if none is.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
-    values: dict[str, object] = {"weights": weights}
-    device = ""
+    values: dict[str, object] = {"weights": weights, "failed callbacks": callbacks.count}
+    device, warning = "", callbacks.last if callbacks.recent else ""
     if loop is not None:
         detector, failure, device = loop.detector, failure or loop.failure, loop.detector.device
         values |= {
             "device": device,
             "precision": detector.precision,
             "classes": len(detector.classes),
+            "failed batches": loop.failures.count,
         }
+        if loop.failures.recent:
+            warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
+        warning = loop.busy or warning
         values |= _milliseconds("inference", loop.recent_durations)
+    if download:
+        values["download"] = download
+    if download and loop is None:  # what failed is what waits for the download
+        return _status(name, device, level, download, values)
     if failure:
         level = DiagnosticStatus.ERROR
-    return _status(name, device, level, failure or state.value, values)
+    elif warning:
+        level = DiagnosticStatus.WARN
+    return _status(name, device, level, failure or warning or state.value, values)
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ class CameraMonitor:
             return DiagnosticStatus.OK, "", "not subscribed"
         if camera.seconds_since_image > timeout:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
-            reason = explain_no_images(camera, self._camera.publishers(), other_topics)
+            reason = explain_no_images(camera, self._camera.endpoints(), other_topics)
             return level, "silent", reason
         if now - self._bad_at < REMEMBERED:
             summary = f"{counts.bad} invalid images; last error: {counts.last_bad}"
@@ -133,10 +149,12 @@ class CameraMonitor:
             return DiagnosticStatus.WARN, "", summary
         if loss and loss.noticeable:
             summary = (
-                f"{loss.share:.0%} of images on '{camera.topic}' are lost in transport "
-                f"(period {1e3 * loss.period:.0f} ms): {dds_profile.suggestion()}"
+                f"{loss.share:.0%} of images on '{camera.topic}' are lost in transport: "
+                f"{dds_profile.suggestion()}"
             )
             return DiagnosticStatus.WARN, "lossy", summary
+        if no_markers := self._camera.markers_problem(timeout):
+            return DiagnosticStatus.WARN, "markers", no_markers
         return DiagnosticStatus.OK, "", f"{counts.processed} images processed"
 
 
@@ -152,6 +170,8 @@ class DiagnosticsPublisher:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._cameras: Iterable[Camera] = ()
         self._monitors: list[CameraMonitor] = []
+        if problem := dds_profile.shared_memory_problem():
+            node.get_logger().warning(problem)
 
     def set_cameras(self, cameras: Iterable[Camera]) -> None:
         """Replaces the cameras that are monitored."""
@@ -191,10 +211,11 @@ def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
         "superseded": counts.superseded,
         "too old": counts.too_old,
         "bad": counts.bad,
+        "failed": counts.failed,
+        "discarded": counts.discarded,
         "last bad": counts.last_bad,
     }
     if camera.loss:
-        values["period (ms)"] = f"{1e3 * camera.loss.period:.1f}"
         values["lost on the way (%)"] = f"{100 * camera.loss.share:.0f}"
     values |= _milliseconds("latency", counts.latencies)
     values |= _milliseconds("arrival to publication", counts.processing_latency)
@@ -202,27 +223,23 @@ def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
 
 
 def explain_no_images(
-    camera: CameraSnapshot,
-    publishers: Sequence[TopicEndpointInfo],
-    other_topics: Callable[[], Iterable[str]],
+    camera: CameraSnapshot, endpoints: Endpoints, other_topics: Callable[[], Iterable[str]]
 ) -> str:
     """The probable reason why no image arrives.
 
     Args:
         camera: subscribed.
-        publishers: of the camera's topic.
+        endpoints: of the camera's topic.
         other_topics: finds the image topics that exist besides the camera's.
     """
     start = f"no image on '{camera.topic}' for {camera.seconds_since_image:.0f} s"
-    if not publishers:
-        others = ", ".join(other_topics()) or "none"
-        return f"{start}: topic has no publishers. Available image topics: {others}"
-    offers = ", ".join(
-        f"{publisher.node_name} ({publisher.qos_profile.reliability.name.lower()})"
-        for publisher in publishers
-    )
-    assert camera.reliability is not None
-    return f"{start}; published by {offers}, subscribed {camera.reliability.name.lower()}"
+    if endpoints.publishers:
+        return f"{start}; {endpoints.explain()}"
+    others = ", ".join(other_topics())
+    if not others:
+        domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+        others = f"none; this node is in ROS domain {domain}"
+    return f"{start}: topic has no publishers. Available image topics: {others}"
 
 
 def _milliseconds(name: str, seconds: Sequence[float]) -> dict[str, str]:

@@ -1,70 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimates frame loss from header stamps. No ROS."""
+"""Frame loss between publisher and subscription, by the middleware's own count. No ROS.
+
+Header stamps cannot tell a lost image from one that was never published: cameras change their rate,
+are throttled, triggered, paused and played from bags. A publisher's sequence numbers count what it
+published, and nothing else.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import pairwise
 
-import numpy as np
-
-WINDOW = 10.0  # seconds of stamps that an estimate uses
-ENOUGH = 20  # stamps that an estimate needs
+WINDOW = 10.0  # seconds that an estimate covers
+ENOUGH = 20  # published images that an estimate needs
 NOTICEABLE = 0.1  # share of lost images that is reported
-RARE = 0.05  # share of gaps with a loss below which they count as jitter of the camera
-IRREGULAR = 0.2  # mean distance from a whole number of periods; of random gaps it is 0.25
-PAUSE = 15  # periods: a longer gap is a pause of the camera, not a loss
+HOLES = 3  # separate losses; fewer are an interruption: a suspended process, a busy moment
 
 
 @dataclass(frozen=True)
 class FrameLoss:
-    """An estimate.
+    """The loss of the last seconds.
 
     Attributes:
-        period: seconds between two images of the camera.
-        share: lost images among all that the camera sent, 0 to 1.
+        share: lost images among all that were published, 0 to 1.
+        holes: number of separate losses, each of one or more consecutive images.
     """
 
-    period: float
     share: float
+    holes: int
 
     @property
     def noticeable(self) -> bool:
-        return self.share >= NOTICEABLE
+        return self.share >= NOTICEABLE and self.holes >= HOLES
 
 
 class FrameLossEstimator:
-    """Estimates the loss from the stamps of a camera's latest images.
+    """Counts the images that were published on a topic but not received.
 
-    A camera takes images at regular intervals. If a gap between two stamps is two, three, …
-    periods long, one, two, … images in between were lost. The period is the mean of the shortest
-    gaps: the median would be wrong once half of the images are lost. For irregular images no loss
-    is estimated.
+    Two sources, of which a middleware may have one, both or none: the sequence number that the
+    publisher gave a received image, and the middleware's report of lost ones. Sequence numbers also
+    show what a reliable publisher dropped from its queue, but they are of use only while one
+    publisher sends.
     """
 
     def __init__(self) -> None:
-        self._stamps: deque[int] = deque(maxlen=1000)  # nanoseconds
+        self._received: deque[tuple[float, int | None]] = deque()  # time, sequence number
+        self._reported: deque[tuple[float, int]] = deque()  # time, number of images
+        self._publishers: Hashable = None
 
-    def note(self, nanoseconds: int) -> None:
-        """Adds the stamp of a received image."""
-        if self._stamps and not 0 < nanoseconds - self._stamps[-1] < WINDOW * 1e9:
-            self._stamps.clear()  # another camera, a restarted bag, an adjusted clock
-        self._stamps.append(nanoseconds)
-        while self._stamps[-1] - self._stamps[0] > WINDOW * 1e9:
-            self._stamps.popleft()
+    def clear(self) -> None:
+        """Forgets everything; the topic is no longer subscribed."""
+        self._received.clear()
+        self._reported.clear()
 
-    def losses(self) -> FrameLoss | None:
-        """The estimate for the last seconds; None while there are too few images."""
-        if len(self._stamps) < ENOUGH:
+    def note_received(self, now: float, sequence: int | None) -> None:
+        """Adds a received image.
+
+        Args:
+            now: seconds of a steady clock.
+            sequence: number that the publisher gave the image; None where it is not known.
+        """
+        self._received.append((now, sequence))
+        self._forget(now)
+
+    def note_reported(self, now: float, count: int) -> None:
+        """Adds images that the middleware reports as lost."""
+        self._reported.append((now, count))
+        self._forget(now)
+
+    def estimate(self, publishers: frozenset[Hashable]) -> FrameLoss | None:
+        """The loss of the last seconds.
+
+        Args:
+            publishers: identify the topic's publishers. When they are not those of the previous
+                call, counting starts anew: another publisher counts from another number.
+
+        Returns:
+            None while too little is known.
+        """
+        if publishers != self._publishers:
+            self._publishers = publishers
+            self.clear()
+        gaps = self._gaps() if len(publishers) == 1 else None
+        if gaps is None:
+            gaps = [count for _, count in self._reported]
+        lost = sum(gaps)
+        published = lost + len(self._received)
+        return FrameLoss(lost / published, len(gaps)) if published >= ENOUGH else None
+
+    def _gaps(self) -> list[int] | None:
+        """Numbers of images between two received ones; None where numbers are not known."""
+        numbers = [sequence for _, sequence in self._received if sequence is not None]
+        if not numbers or len(numbers) < len(self._received):
             return None
-        gaps = np.diff(np.array(self._stamps))
-        shortest = np.percentile(gaps, 10)
-        period = float(gaps[gaps < 1.5 * shortest].mean())
-        periods = np.rint(gaps / period)
-        regular = periods <= PAUSE
-        gaps, periods = gaps[regular], periods[regular]
-        lost = int((periods - 1).clip(min=0).sum())
-        irregular = np.abs(gaps / period - periods).mean() > IRREGULAR
-        if irregular or (periods > 1).mean() < RARE:
-            lost = 0
-        return FrameLoss(period * 1e-9, lost / (lost + len(self._stamps)))
+        missing = [after - before - 1 for before, after in pairwise(numbers)]
+        # Not rising: the publisher was replaced between two calls of `estimate`.
+        return [count for count in missing if count] if min(missing, default=0) >= 0 else []
+
+    def _forget(self, now: float) -> None:
+        for noted in (self._received, self._reported):
+            while noted and now - noted[0][0] > WINDOW:
+                noted.popleft()

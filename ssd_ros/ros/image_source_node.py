@@ -20,6 +20,7 @@ from ssd_ros.image import ImageError
 from ssd_ros.io.sources import open_source
 from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import process
+from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
 from ssd_ros.ros.parameters import declare
 
@@ -60,12 +61,17 @@ class ImageSource(Node):
         self.published = 0
         self._finished = False
         self._period = 1 / rate
+        answer_always(self, self.report_failure)
         topics = ", ".join(f"'{p.topic_name}'" for p in self._publishers_in_use)
         self.get_logger().info(f"publishing '{source}' on {topics} at {rate:g} Hz")
 
     def start(self) -> None:
         """Publishes from now on."""
         self.create_timer(self._period, self._publish_next)
+
+    def report_failure(self, text: str) -> None:
+        """Logs what went wrong in a callback."""
+        self.get_logger().error(text)
 
     def close(self) -> None:
         """At the end of the source, waits until reliable subscribers have the last images."""
@@ -108,7 +114,7 @@ class ImageSource(Node):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `ros2 run ssd_ros image_source`."""
+    """Runs the node as a process; `ssd_ros.ros.commands` is the entry point."""
     return process.run("image_source", ImageSource, arguments)
 
 

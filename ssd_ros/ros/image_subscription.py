@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
@@ -16,11 +17,16 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
+RELIABILITIES = ("auto", "reliable", "best_effort")
 FrameMsg: TypeAlias = "ImageMsg | CompressedImage"
+# Called with a message, and with the number that its publisher gave it; None where the middleware
+# does not tell.
+OnMessage: TypeAlias = Callable[["FrameMsg", "int | None"], None]
+HAS_MESSAGE_INFO = hasattr(Subscription, "CallbackType")  # Humble passes only the message
 
 
 class ImageSubscription:
@@ -31,7 +37,7 @@ class ImageSubscription:
         topic: resolved name of the image topic.
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
         group: callback group of the subscription; None for the node's default group.
-        on_message: called with each message from the executor's thread.
+        on_lost: called from the executor's thread with a number of messages that were lost.
 
     Raises:
         ValueError: the parameter qos_overrides.TOPIC.subscription.reliability has a wrong value.
@@ -43,15 +49,17 @@ class ImageSubscription:
         topic: str,
         compressed: bool,
         group: CallbackGroup | None,
-        on_message: Callable[[FrameMsg], None],
+        on_lost: Callable[[int], None],
     ) -> None:
         self.topic = f"{topic}/compressed" if compressed else topic
         self._node = node
         self._message_type = CompressedImage if compressed else ImageMsg
+        self._type_name = f"sensor_msgs/msg/{self._message_type.__name__}"  # as the graph names it
         self._group = group
-        self._on_message = on_message
+        self._on_lost = on_lost
+        self._on_message: OnMessage | None = None
         self._subscription: Subscription | None = None
-        self._override = self._declare_override()
+        self._parameter = self._declare_override()
 
     @property
     def active(self) -> bool:
@@ -61,14 +69,22 @@ class ImageSubscription:
     @property
     def reliability(self) -> ReliabilityPolicy | None:
         """Reliability of the current subscription; None without one."""
-        return self._subscription.qos_profile.reliability if self._subscription else None
+        subscription = self._subscription  # another thread may replace it
+        return subscription.qos_profile.reliability if subscription else None
 
     def publishers(self) -> list[TopicEndpointInfo]:
-        """The topic's publishers with the QoS that they offer."""
-        return self._node.get_publishers_info_by_topic(self.topic)
+        """The topic's publishers of the subscribed message type, with the QoS that they offer."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        return [info for info in publishers if info.topic_type == self._type_name]
 
-    def subscribe(self) -> None:
-        """Subscribes to the topic; call it only while `active` is false."""
+    def subscribe(self, on_message: OnMessage) -> None:
+        """Subscribes to the topic; call it only while `active` is false.
+
+        Args:
+            on_message: called with each message from the executor's thread; for the last one
+                possibly after `unsubscribe`.
+        """
+        self._on_message = on_message
         self._create(self._desired_reliability(ReliabilityPolicy.RELIABLE))
 
     def unsubscribe(self) -> None:
@@ -99,29 +115,57 @@ class ImageSubscription:
         name = f"qos_overrides.{self.topic}.subscription.reliability"
         if not self._node.has_parameter(name):
             self._node.declare_parameter(name, "auto")
-        value = str(self._node.get_parameter(name).value)
-        if value not in ("auto", "reliable", "best_effort"):
-            raise ValueError(f"{name} must be auto, reliable or best_effort, got '{value}'")
-        return value
+        check_override(name, self._node.get_parameter(name).value)
+        return name
 
     def _create(self, reliability: ReliabilityPolicy) -> None:
-        self._subscription = self._node.create_subscription(
+        try:
+            self._subscription = self._create_with_events(reliability, message_lost=self._lost)
+        except UnsupportedEventTypeError:  # a middleware that does not report losses
+            self._subscription = self._create_with_events(reliability)
+
+    def _create_with_events(self, reliability: ReliabilityPolicy, **events: Any) -> Subscription:
+        assert self._on_message is not None
+        return self._node.create_subscription(
             self._message_type,
             self.topic,
-            self._on_message,
+            partial(_with_info if HAS_MESSAGE_INFO else _without_info, self._on_message),
             QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
             ),
             callback_group=self._group,
             # rclpy's default warns of publishers that offer less; `adapt` follows those.
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
         )
 
+    def _lost(self, event: Any) -> None:
+        self._on_lost(event.total_count_change)
+
     def _desired_reliability(self, default: ReliabilityPolicy) -> ReliabilityPolicy:
-        if self._override != "auto":
-            return ReliabilityPolicy[self._override.upper()]
+        override = str(self._node.get_parameter(self._parameter).value)
+        if override != "auto":
+            return ReliabilityPolicy[override.upper()]
         return matching_reliability(self.publishers()) or default
+
+
+def _with_info(on_message: OnMessage, message: FrameMsg, info: Mapping[str, Any]) -> None:
+    on_message(message, info.get("publication_sequence_number"))
+
+
+def _without_info(on_message: OnMessage, message: FrameMsg) -> None:
+    on_message(message, None)
+
+
+def check_override(name: str, value: object) -> None:
+    """Checks the value of a parameter if it is one that overrides a subscription's reliability.
+
+    Raises:
+        ValueError: with the parameter's name and the value.
+    """
+    overrides = name.startswith("qos_overrides.") and name.endswith(".subscription.reliability")
+    if overrides and value not in RELIABILITIES:
+        raise ValueError(f"{name} must be {', '.join(RELIABILITIES)}, got '{value}'")
 
 
 def matching_reliability(publishers: Sequence[TopicEndpointInfo]) -> ReliabilityPolicy | None:

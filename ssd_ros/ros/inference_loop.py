@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 
-from ssd_ros.ros.camera import RECENT, Camera
+from ssd_ros.ros.camera import Camera
+from ssd_ros.ros.decoding import FrameDecoder
+from ssd_ros.ros.failures import FailureLog
+from ssd_ros.ros.frames import RECENT, DecodedFrame
 
 if TYPE_CHECKING:
     from ssd_ros.detector import Detector
 
 LOG_EVERY = 1.0  # seconds between two errors about failed batches
+BUSY_AFTER = 2.0  # seconds after which a batch or an image that is not ready is reported
+# Seconds for which a batch waits for the images that it began to decode; those that take longer
+# are in a later batch.
+DECODE_PATIENCE = 0.1
 
 
 class InferenceLoop:
@@ -28,6 +35,9 @@ class InferenceLoop:
         detector: runs in the loop's thread only, once that is started.
         max_frame_age: see `Camera.take`.
         frame_received: set by the cameras for every frame received; wakes the loop.
+
+    Attributes:
+        failures: of all batches.
     """
 
     def __init__(
@@ -39,13 +49,16 @@ class InferenceLoop:
         frame_received: threading.Event,
     ) -> None:
         self._node = node
-        self._cameras = cameras
+        self._cameras = tuple(cameras)
         self._current = (detector, max_frame_age)  # replaced as a whole: a batch reads it once
         self._wake = frame_received
         self._thread: threading.Thread | None = None
+        self._decoders: dict[Camera, FrameDecoder] = {}
         self._stopping = threading.Event()
         self._durations: deque[float] = deque(maxlen=RECENT)
+        self._batch_since: float | None = None
         self._failure = ""
+        self.failures = FailureLog()
 
     @property
     def detector(self) -> Detector:
@@ -56,6 +69,18 @@ class InferenceLoop:
     def failure(self) -> str:
         """Why the last batch failed; empty if it did not."""
         return self._failure
+
+    @property
+    def busy(self) -> str:
+        """What has been running for longer than BUSY_AFTER seconds, and how long; else empty."""
+        since = self._batch_since
+        duration = 0.0 if since is None else time.monotonic() - since
+        if duration > BUSY_AFTER:
+            return f"the present batch has been running for {duration:.0f} s"
+        for camera, decoder in self._decoders.copy().items():
+            if (duration := decoder.busy_for) > BUSY_AFTER:
+                return f"an image on '{camera.topic}' has been decoded for {duration:.0f} s"
+        return ""
 
     @property
     def recent_durations(self) -> list[float]:
@@ -76,6 +101,11 @@ class InferenceLoop:
             raise RuntimeError("the previous inference thread has not ended yet")
         self._failure = ""
         self._stopping = threading.Event()
+        self._decoders = {
+            camera: FrameDecoder(camera, self._wake.set)
+            for camera in self._cameras
+            if camera.compressed
+        }
         # A daemon: one that hangs in a driver must not keep the process from ending.
         self._thread = threading.Thread(
             target=self._run, args=(self._stopping,), name="inference", daemon=True
@@ -93,6 +123,9 @@ class InferenceLoop:
         """
         self._stopping.set()
         self._wake.set()
+        decoders, self._decoders = self._decoders, {}
+        for decoder in decoders.values():
+            decoder.close()
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():
@@ -113,20 +146,49 @@ class InferenceLoop:
                 if stopping.is_set() or not self._node.context.ok():
                     return
                 self._failure = f"detection failed: {error}"
+                self.failures.note(str(error))
                 self._node.get_logger().error(self._failure, throttle_duration_sec=LOG_EVERY)
+            finally:
+                self._batch_since = None
+
+    def _take_newest(
+        self, max_frame_age: float, input_size: int
+    ) -> list[tuple[Camera, DecodedFrame]]:
+        """A frame of every camera that has one; images are decoded at the same time."""
+        decoders = self._decoders
+        for decoder in decoders.values():
+            decoder.begin(max_frame_age, input_size)
+        deadline = time.monotonic() + DECODE_PATIENCE
+        taken = [
+            (camera, decoders[camera].result(max(0.0, deadline - time.monotonic())))
+            if camera in decoders
+            else (camera, camera.take(max_frame_age, input_size))
+            for camera in self._cameras
+        ]
+        return [(camera, frame) for camera, frame in taken if frame is not None]
 
     def _process_newest(self, stopping: threading.Event) -> None:
         detector, max_frame_age = self._current
-        taken = [
-            (camera, camera.take(max_frame_age, detector.input_size)) for camera in self._cameras
-        ]
-        batch = [(camera, frame) for camera, frame in taken if frame is not None]
+        batch = self._take_newest(max_frame_age, detector.input_size)
         if not batch:
             return
-        start = time.monotonic()
-        results = detector([frame.image for _, frame in batch])
+        start = self._batch_since = time.monotonic()
+        try:
+            results = detector([frame.image for _, frame in batch])
+        except Exception:
+            for camera, _ in batch:
+                camera.give_up("failed")
+            raise
         self._durations.append(time.monotonic() - start)
+        failure: Exception | None = None
         for (camera, frame), detections in zip(batch, results, strict=True):
-            if not stopping.is_set():
+            if stopping.is_set():
+                camera.give_up("discarded")
+                continue
+            try:
                 camera.publish(frame, detections, detector.classes)
+            except Exception as error:  # the other cameras' frames are published all the same
+                failure = error
+        if failure is not None:
+            raise failure
         self._failure = ""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssd_ros.backends.backend import BACKENDS, PRECISIONS
+from ssd_ros.bit_depth import PERCENTILES, RANGES
 from ssd_ros.detections import Thresholds
-from ssd_ros.weights.names import DEMO
+from ssd_ros.weights.names import COCO
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ DETECTOR: dict[str, ParameterSpec] = {
         live=False,
     ),
     "weights": ParameterSpec(
-        DEMO,
-        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict; `demo` "
-        "selects the bundled weights (five demo classes only). Setting it while the node runs "
+        COCO,
+        "Weights file: native .safetensors, or a .pth of a known implementation; "
+        "`coco` selects torchvision's (80 classes of everyday objects), downloaded once, `demo` "
+        "the bundled weights (five demo classes only). Setting it while the node runs "
         "loads and warms up the new model, then swaps between two frames.",
-        values="path of a file, or demo",
+        values="path of a file, coco, or demo",
     ),
     "backend": ParameterSpec(
         "auto",
@@ -115,6 +117,13 @@ DETECTOR: dict[str, ParameterSpec] = {
         "Maximum image age in seconds; older images are dropped and counted. 0 disables it. "
         "Requires synchronised clocks.",
         bounds=(0.0, 3600.0),
+    ),
+    "mono16_range": ParameterSpec(
+        PERCENTILES,
+        "Values of a 16-bit grey image that become 0 to 255: percentiles takes them from each "
+        "image, 10bit to 16bit are fixed. Thermal cameras send 12 or 14 bits in mono16.",
+        choices=RANGES,
+        live=False,
     ),
     "markers": ParameterSpec(
         False,

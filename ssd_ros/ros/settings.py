@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detections import Thresholds
 from ssd_ros.ros.parameter_table import DETECTOR, check_choices
+from ssd_ros.ros.topics import camera_topics
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Settings:
     class_filter: tuple[str, ...]
     image_timeout: float
     max_frame_age: float
+    mono16_range: str
     markers: bool
 
     @classmethod
@@ -43,15 +45,10 @@ class Settings:
         Raises:
             ValueError: with the parameter's name, the value and what was expected.
         """
-        missing = [name for name in DETECTOR if values[name] is None]
-        if missing:
-            raise ValueError(f"{', '.join(missing)} must have a value")
-        topics = tuple(values["image_topics"])
-        if not topics or not all(topics) or len(set(topics)) != len(topics):
-            raise ValueError(f"image_topics must be different topic names, got {list(topics)}")
-        check_choices(DETECTOR, {name: values[name] for name in DETECTOR})
+        for problem in find_problems(values).values():
+            raise ValueError(problem)
         return cls(
-            image_topics=topics,
+            image_topics=tuple(values["image_topics"]),
             image_transport=values["image_transport"],
             weights=values["weights"],
             backend_options=BackendOptions(
@@ -63,5 +60,36 @@ class Settings:
             class_filter=tuple(name for name in values["classes"] if name),
             image_timeout=values["image_timeout"],
             max_frame_age=values["max_frame_age"],
+            mono16_range=values["mono16_range"],
             markers=values["markers"],
         )
+
+
+def find_problems(
+    values: Mapping[str, Any], resolve: Callable[[str], str] | None = None
+) -> dict[str, str]:
+    """What is wrong with parameter values, by the name of the parameter.
+
+    Args:
+        values: by parameter name, at least all of `parameter_table.DETECTOR`.
+        resolve: see `topics.resolver`; without it topic names are not resolved.
+    """
+    problems = {}
+    for name in DETECTOR:
+        try:
+            if values[name] is None:
+                raise ValueError(f"{name} must have a value")
+            check_choices(DETECTOR, {name: values[name]})
+        except ValueError as error:
+            problems[name] = str(error)
+    if "image_topics" not in problems:
+        names, compressed = values["image_topics"], values["image_transport"] == "compressed"
+        if not names or not all(names) or len(set(names)) != len(names):
+            problem = f"image_topics must be different topic names, got {list(names)}"
+            problems["image_topics"] = problem
+        elif resolve is not None:
+            try:
+                camera_topics(names, compressed, resolve)
+            except ValueError as error:
+                problems["image_topics"] = f"image_topics: {error}"
+    return problems

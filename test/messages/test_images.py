@@ -136,7 +136,7 @@ def test_sixteen_bit_grey_is_scaled_to_eight_bits_in_either_byte_order(big_endia
     grey = np.array([[0, 0x4000, 0x8000, 0xFFFF]] * 3, ">u2" if big_endian else "<u2")
     message = image_message("mono16", grey, padding, is_bigendian=int(big_endian))
     pixels = image_from_msg(message).pixels
-    expected = np.repeat([[[0], [64], [128], [255]]] * 3, 3, axis=2)
+    expected = [[0, 64, 128, 255]] * 3
     np.testing.assert_allclose(pixels.astype(int), expected, atol=1)
 
 

@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from played_camera import PlayedCamera, boxes_in, names_in, stamp_of
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from services import Services
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -59,6 +60,21 @@ def test_outlines_seen_through_the_camera_lie_on_the_boxes(info, focal, centre, 
         np.testing.assert_allclose(seen(marker, focal, centre), corners, atol=1e-3)
     assert [m.text for m in markers if m.ns == "names"] == ["cup 0.90", "cat 0.60"]
     assert len({(m.ns, m.id) for m in markers[1:]}) == 4
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+def test_outlines_of_a_region_of_interest_lie_on_the_boxes(binning):
+    """A frame of 640x480 (320x240 with binning) from x 100, y 60 of a sensor of 1280x960."""
+    info = calibration(1280, 960)
+    info.roi = RegionOfInterest(x_offset=100, y_offset=60, width=640, height=480)
+    info.binning_x = info.binning_y = binning
+    detections = Detections(FOUND.boxes / binning, FOUND.scores, FOUND.labels)
+    size = (640 // binning, 480 // binning)
+    markers = outlines(Header(), detections, ["cat", "cup"], size, info).markers
+    boxes = [marker for marker in markers if marker.ns == "boxes"]
+    for (x1, y1, x2, y2), marker in zip(FOUND.boxes, boxes, strict=True):
+        corners = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]) + (100, 60)
+        np.testing.assert_allclose(seen(marker, (500, 510), (330, 250)), corners, atol=1e-3)
 
 
 def test_a_camera_that_is_not_calibrated_and_a_frame_of_nothing_only_delete():
@@ -120,3 +136,21 @@ def test_the_node_publishes_outlines_of_the_same_frame(graph, weights, images):
         corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
         np.testing.assert_allclose(seen(marker, (500, 510), (330, 250)), corners, atol=0.1)
     assert not Services(graph).set("markers", False).successful
+
+
+def test_markers_that_cannot_be_made_are_reported_with_the_reason(graph, parameters, images):
+    graph.start_detector({**parameters, "markers": True, "image_timeout": 1.0})
+    camera = PlayedCamera(graph)
+    camera.stream(images[0], 10)
+    start = f"no detections_markers, for '{graph.name('camera_info')}'"
+    graph.wait_for_log(f"{start} has no publishers")
+    assert graph.camera_status().level == DiagnosticStatus.WARN
+
+    infos = graph.node.create_publisher(CameraInfo, graph.name("camera_info"), 1)
+    newest = [CameraInfo(width=320, height=240)]
+    graph.node.create_timer(0.1, lambda: infos.publish(newest[0]))
+    wait_for(
+        lambda: graph.camera_status().summary.startswith(f"{start} is not calibrated"), "the reason"
+    )
+    newest[0] = calibration(320, 240)
+    wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status")

@@ -16,9 +16,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from bad_messages import BROKEN, ENCODINGS, HUGE, bad_compressed_image, bad_image, boastful_jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_images import made_image
+from made_images import jpeg_of_many_scans, made_image
 from PIL import Image as PillowImage
 from played_camera import PlayedCamera
 from sensor_msgs.msg import CompressedImage
@@ -30,81 +31,7 @@ from ssd_ros.detector import network_input
 from ssd_ros.image import Image, ImageError
 from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
 
-HUGE = 2**32 - 1
-ENCODINGS = """
-    rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 mono16 bgr16 rgb16 bgra16 rgba16 yuv422 yuv422_yuy2 uyvy
-    yuyv bayer_rggb8 bayer_bggr8 bayer_gbrg8 bayer_grbg8 bayer_rggb16 bayer_bggr16 bayer_gbrg16
-    bayer_grbg16
-""".split()
-UNKNOWN_ENCODINGS = ["", "bgr", "BGR8", "32FC1", "8UC2", "nv21", "bgr8\n", "jpeg", "☃", "x" * 9999]
-
-
 # --- a node among bad messages ----------------------------------------------------------------
-
-
-def bad_image(chance: random.Random) -> ImageMsg:
-    """An Image message that is broken in one of many ways."""
-    width, height = chance.randint(1, 64), chance.randint(1, 64)
-    size, step = width * height * 3, width * 3
-    encoding, data = "bgr8", chance.randbytes(size)
-    match chance.randrange(8):
-        case 0:
-            step = chance.choice((0, 1, step - 1, step + 1, HUGE))
-        case 1:
-            data = data[: chance.randrange(size)]
-        case 2:
-            data += chance.randbytes(chance.randint(1, 1000))
-        case 3:
-            width, height = chance.choice(((0, height), (width, 0), (0, 0)))
-        case 4:
-            width, height = chance.choice(((HUGE, height), (width, HUGE), (HUGE, HUGE)))
-        case 5:
-            encoding = chance.choice(UNKNOWN_ENCODINGS)
-        case 6:
-            data = b""
-        case 7:
-            encoding = chance.choice(ENCODINGS)
-            width, height, step = (chance.getrandbits(chance.choice((2, 8, 32))) for _ in range(3))
-    return ImageMsg(
-        height=height,
-        width=width,
-        step=step,
-        encoding=encoding,
-        is_bigendian=chance.getrandbits(8),
-        data=array.array("B", data),
-    )
-
-
-def bad_compressed_image(chance: random.Random) -> CompressedImage:
-    """A CompressedImage message that is broken in one of many ways."""
-    suffix = chance.choice((".jpg", ".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm"))
-    data = bytearray(cv2.imencode(suffix, made_image(chance.getrandbits(32), 64, 48))[1])
-    match chance.randrange(6):
-        case 0:
-            data = data[: chance.randrange(len(data))]
-        case 1:
-            data.clear()
-        case 2:
-            data = bytearray(chance.randbytes(chance.randrange(1000)))
-        case 3:  # broken here and there, its head too
-            for _ in range(chance.randint(1, 200)):
-                data[chance.randrange(len(data))] = chance.getrandbits(8)
-        case 4:  # its middle is gone
-            del data[len(data) // 3 : chance.randrange(len(data) // 3, len(data))]
-        case 5:
-            data = bytearray(boastful_jpeg(chance.choice((0, 9000, 65500))))
-    named = chance.choice(("jpeg", "png", "", "bgr8; jpeg compressed bgr8", "☃"))
-    return CompressedImage(format=named, data=array.array("B", bytes(data)))
-
-
-def boastful_jpeg(side: int) -> bytes:
-    """A small JPEG whose head claims so many lines and columns."""
-    data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
-    size = data.index(b"\xff\xc0") + 5
-    return data[:size] + side.to_bytes(2, "big") * 2 + data[size + 4 :]
-
-
-BROKEN = {"raw": bad_image, "compressed": bad_compressed_image}
 
 
 def send_bad_messages(camera: PlayedCamera, make: Callable[..., Any], chance: random.Random):
@@ -260,6 +187,61 @@ def test_a_truncated_file_is_a_bad_image(suffix, part):
 def test_a_file_that_claims_to_be_huge_is_a_bad_image_before_it_is_decoded(side):
     with pytest.raises(ImageError, match="pixels"):
         image_from_compressed_msg(CompressedImage(data=array.array("B", boastful_jpeg(side))))
+
+
+def compressed(data: bytes) -> CompressedImage:
+    return CompressedImage(data=array.array("B", data))
+
+
+def test_a_jpeg_of_many_scans_is_a_bad_image_before_it_is_decoded():
+    """It is valid: every scan costs a pass over the whole image, in which nothing is seen."""
+    assert image_from_compressed_msg(compressed(jpeg_of_many_scans(64, 48, 300))).width == 64
+    with pytest.raises(ImageError, match="2000x1500 has 900 scans, expected at most 178"):
+        image_from_compressed_msg(compressed(jpeg_of_many_scans(2000, 1500, 900)))
+    with pytest.raises(ImageError, match="more than 1000 segments"):
+        image_from_compressed_msg(compressed(jpeg_of_many_scans(1000, 700, 8000)))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_padding_after_a_jpeg_is_ignored_whatever_it_is(progressive):
+    file, image = io.BytesIO(), made_image(3, 200, 150)
+    PillowImage.fromarray(image).save(file, "JPEG", progressive=progressive)
+    whole = file.getvalue()
+    pixels = image_from_compressed_msg(compressed(whole)).pixels
+    for padding in (bytes(4095), bytes(300_000), b"\xff" * 99, whole[len(whole) // 3 :], whole):
+        padded = image_from_compressed_msg(compressed(whole + padding)).pixels
+        np.testing.assert_array_equal(padded, pixels)
+    cut = whole[: len(whole) // 2]
+    for padding in (b"", bytes(4095), b"\xff" * 99):
+        with pytest.raises(ImageError, match="cut off"):
+            image_from_compressed_msg(compressed(cut + padding))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
+    file, small = io.BytesIO(), io.BytesIO()
+    PillowImage.fromarray(made_image(3, 40, 30)).save(small, "JPEG")
+    segment = b"Exif\0\0" + small.getvalue()
+    PillowImage.fromarray(made_image(3, 200, 150)).save(file, "JPEG")
+    whole = file.getvalue()
+    whole = whole[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + whole[2:]
+    assert image_from_compressed_msg(compressed(whole)).width == 200
+    with pytest.raises(ImageError, match="cut off"):
+        image_from_compressed_msg(compressed(whole[:-100]))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO", "TGA"])
+def test_a_format_that_no_camera_sends_is_a_bad_image(kind):
+    file = io.BytesIO()
+    PillowImage.new("RGB", (32, 32)).save(file, kind)
+    with pytest.raises(ImageError, match="expected JPEG, PNG, WEBP, TIFF, BMP"):
+        image_from_compressed_msg(compressed(file.getvalue()))
+
+
+def test_control_characters_of_a_message_do_not_reach_the_log():
+    with pytest.raises(ImageError) as refused:
+        image_from_msg(ImageMsg(encoding="\x1b[2J\x07\n\u202e", height=1, width=1))
+    assert str(refused.value).isprintable()
+    assert r"'\x1b[2J\x07\n\u202e'" in str(refused.value)
 
 
 @pytest.mark.parametrize(("width", "height"), [(2**22, 1), (1, 2**22)])

@@ -4,6 +4,7 @@
 import itertools
 import random
 import re
+import signal
 import sys
 import threading
 import time
@@ -24,13 +25,13 @@ from services import Services
 from waiting import wait_for
 
 from ssd_ros.detector import Detector
-from ssd_ros.messages.images import fill_compressed_image, fill_image
+from ssd_ros.messages.images import as_array, fill_compressed_image, fill_image
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD
 from ssd_ros.ros.camera import Camera
-from ssd_ros.ros.camera_set import output_namespaces
 from ssd_ros.ros.image_subscription import matching_reliability
 from ssd_ros.ros.inference_loop import InferenceLoop
+from ssd_ros.ros.topics import output_namespaces
 from ssd_ros.weights.weights import Weights
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
@@ -308,7 +309,45 @@ def test_a_publisher_that_cannot_be_heard_is_reported_with_both_reliabilities(gr
     override = f"qos_overrides.{graph.name('image_raw')}.subscription.reliability"
     PlayedCamera(graph, reliability=BEST_EFFORT)
     graph.start_detector({**parameters, "image_timeout": 1.0, override: "reliable"})
-    graph.wait_for_log("published by watcher (best_effort), subscribed reliable")
+    report = graph.wait_for_log("published by watcher: QoS does not match")
+    assert "it offers best_effort, subscribed reliable" in report
+
+
+# In a process of its own: Fast DDS allows one type for each topic of a process.
+PUBLISHER_OF_ANOTHER_TYPE = """
+import sys, rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage
+rclpy.init()
+node = rclpy.create_node("driver")
+node.create_publisher(CompressedImage, sys.argv[1], qos_profile_sensor_data)
+rclpy.spin(node)
+"""
+
+
+def test_a_publisher_of_another_message_type_is_reported_with_both_types(graph, parameters, images):
+    topic = graph.name("image_raw")
+    other = graph.start_command([sys.executable, "-c", PUBLISHER_OF_ANOTHER_TYPE, topic])
+    wait_for(lambda: graph.node.get_publishers_info_by_topic(topic), "the publisher")
+    graph.start_detector({**parameters, "image_timeout": 1.0})
+    report = graph.wait_for_log("published by driver: its type is")
+    assert "'sensor_msgs/msg/CompressedImage', expected sensor_msgs/msg/Image" in report
+    graph.next_diagnostics(1)
+    status = graph.camera_status()
+    assert status.level == DiagnosticStatus.WARN
+    assert "expected sensor_msgs/msg/Image" in status.summary
+    infos = graph.node.get_subscriptions_info_by_topic(topic)
+    assert [info.qos_profile.reliability for info in infos] == [RELIABLE], "it is not followed"
+    other.send(signal.SIGKILL)
+    wait_for(lambda: not other.alive, "its end")
+    PlayedCamera(graph).stream(images[0])
+    graph.wait_for_log("receiving images again")
+
+
+def test_a_publisher_that_sends_nothing_is_reported_as_such(graph, parameters):
+    PlayedCamera(graph)
+    graph.start_detector({**parameters, "image_timeout": 1.0})
+    graph.wait_for_log("published by watcher: type and QoS match; it sends nothing")
 
 
 # --- images that stop, age or get lost ------------------------------------------------------
@@ -324,6 +363,35 @@ def test_a_camera_that_stops_is_reported_and_picked_up_when_it_returns(graph, pa
     camera.stream(images[1])
     graph.wait_for_log(f"'{camera.topic}': receiving images again")
     wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_invalid_images_of_one_camera_do_not_hide_those_of_another(graph, parameters, images):
+    names = ("front/image_raw", "rear/image_raw")
+    graph.start_detector({**parameters, "image_topics": [graph.name(name) for name in names]})
+    cameras = [PlayedCamera(graph, name) for name in names]
+    for camera in cameras:
+        camera.detect(images[0])
+    for _ in range(10):
+        for camera in cameras:
+            camera.publisher.publish(ImageMsg(header=camera.header(), encoding="bgr8"))
+    for camera in cameras:
+        graph.wait_for_log(f"dropped invalid image on '{camera.topic}'")
+
+
+def test_images_of_a_12_bit_camera_are_scaled_as_the_parameter_says(graph, parameters):
+    graph.start_detector({**parameters, "mono16_range": "12bit"})
+    annotated = graph.hear(ImageMsg, "detections_image")
+    camera = PlayedCamera(graph)
+    message = ImageMsg(height=64, width=64, step=128, encoding="mono16")
+    message.data = as_array(np.full((64, 64), 2048, np.uint16))
+
+    def seen() -> bool:
+        message.header = camera.header()
+        camera.publisher.publish(message)
+        return bool(annotated)
+
+    wait_for(seen, "an annotated image")
+    assert np.median(annotated[0].data) == 128
 
 
 def test_images_older_than_the_limit_are_dropped_and_counted(graph, parameters, images):

@@ -2,11 +2,14 @@
 """Nodes as processes: signals end them in every state, and they survive the end of a camera."""
 
 import signal
+import sys
+import time
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
+from graph import ROOT
 from played_camera import PlayedCamera
 from services import Services
 from vision_msgs.msg import Detection2DArray
@@ -54,6 +57,85 @@ def test_a_signal_ends_the_node_from_every_state(graph, weights, images, state, 
     detector.send(number)
     assert detector.exit_code() == 0, detector.log
     assert "Traceback" not in detector.log
+
+
+COMMAND = "import sys; from ssd_ros.ros.commands import detector; sys.exit(detector())"
+# The node's class, and a signal in the middle of its construction.
+CONSTRUCTING = """
+import os, signal, sys
+from ssd_ros.ros import commands, detector_node
+declare = detector_node.declare
+def declare_and_signal(*given):
+    if given[1] == "weights":
+        os.kill(os.getpid(), signal.SIGINT)
+    return declare(*given)
+detector_node.declare = declare_and_signal
+sys.exit(commands.detector())
+"""
+# A detector that never returns, as one that hangs in a driver.
+HANGING = """
+import sys, time
+from ssd_ros.detector import Detector
+from ssd_ros.ros import commands
+Detector.warm_up = lambda *_: None
+Detector.__call__ = lambda *_: print("hanging", flush=True) or time.sleep(1000)
+sys.exit(commands.detector())
+"""
+
+
+def start(graph, program, weights):
+    options = ["--ros-args", "-r", f"__ns:={graph.namespace}", "-p", f"weights:={weights}"]
+    return graph.start_command([sys.executable, "-c", program, *options], cwd=ROOT)
+
+
+def ended_quietly(process):
+    assert process.exit_code() == 0, process.log
+    assert "Traceback" not in process.log
+    return True
+
+
+def test_a_signal_while_the_node_is_constructed_ends_it_quietly(graph, weights):
+    assert ended_quietly(start(graph, CONSTRUCTING, weights))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_modules_are_imported_ends_the_process_quietly(graph, weights, number):
+    process = start(graph, f"import sys\n{COMMAND}", weights)
+    maps = f"/proc/{process.pid}/maps"
+    wait_for(lambda: "numpy" in open(maps).read(), "the imports")  # noqa: SIM115
+    process.send(number)
+    assert ended_quietly(process)
+    assert not process.log
+
+
+def test_further_signals_change_nothing(graph, weights, images):
+    process = start(graph, COMMAND, weights)
+    camera = PlayedCamera(graph)
+    camera.stream(images[0])
+    wait_for(lambda: camera.detections, "the node to work")
+    process.send(signal.SIGTERM)
+    while process.alive:
+        process.send(signal.SIGINT)
+        time.sleep(0.002)
+    assert ended_quietly(process)
+
+
+def test_a_batch_that_never_ends_is_reported_and_does_not_keep_the_process(graph, weights, images):
+    process = start(graph, HANGING, weights)
+    PlayedCamera(graph).stream(images[0])
+    wait_for(lambda: "hanging" in process.log, "a batch that hangs")
+    wait_for(lambda: "present batch has been running" in graph.status("detector").summary, "it")
+    process.send(signal.SIGTERM)
+    assert ended_quietly(process)
+
+
+@pytest.mark.parametrize("name", ["detector", "image_source"])
+def test_help_tells_what_the_node_does_and_starts_nothing(graph, name):
+    program = COMMAND.replace("detector", name)
+    process = graph.start_command([sys.executable, "-c", program, "--help"], cwd=ROOT)
+    assert ended_quietly(process)
+    assert process.log.startswith(f"usage: ros2 run ssd_ros {name}")
+    assert "Parameters (default):" in process.log
 
 
 @pytest.mark.parametrize(

@@ -67,4 +67,5 @@ def _overlap(config: SSDConfig, objects: Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def _scaled(config: SSDConfig, choice: str) -> SSDConfig:
-    return replace(config, feature_maps=ssd300_maps(SCALES[choice]))
+    cells, steps = zip(*((m.cells, m.step) for m in config.feature_maps), strict=True)
+    return replace(config, feature_maps=ssd300_maps(SCALES[choice], steps=steps, cells=cells))

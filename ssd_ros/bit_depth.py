@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""16-bit grey images as the 8 bits that the network takes.
+
+Thermal and industrial cameras send 10 to 14 bits in 16: of the full range they use a few percent,
+and scaled by it they are almost black.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# How to choose the range of values that becomes 0 to 255: by the image, or a fixed number of bits.
+RANGES = ("percentiles", "10bit", "12bit", "14bit", "16bit")
+PERCENTILES = "percentiles"
+_OUTSIDE = 0.005  # share of the pixels that may be below, and above, the range
+_SAMPLES = 2**18  # pixels that are counted, at most about so many
+_VALUES = 2**16
+
+
+def to_8_bits(pixels: np.ndarray, value_range: str = PERCENTILES) -> np.ndarray:
+    """Scales grey values.
+
+    Args:
+        pixels: uint16 (H, W), in native byte order.
+        value_range: one of RANGES. With `percentiles` all but half a percent of the pixels at
+            either end keep their differences, which are never enlarged: an image of few different
+            values is dark or plain, not noise.
+
+    Returns:
+        uint8 (H, W).
+    """
+    if value_range == PERCENTILES:
+        low, high = _percentiles(pixels)
+    else:
+        low, high = 0, 2 ** int(value_range.removesuffix("bit")) - 1
+    table = (np.arange(_VALUES) - low) * (255 / max(high - low, 255))
+    return np.take(table.clip(0, 255).round().astype(np.uint8), pixels)
+
+
+def decode(
+    data: np.ndarray, flags: int = cv2.IMREAD_COLOR, value_range: str = PERCENTILES
+) -> np.ndarray | None:
+    """cv2.imdecode to BGR uint8 (H, W, 3), where 16-bit grey images are scaled by `to_8_bits`.
+
+    Args:
+        data: bytes of an image file, uint8 (N,).
+        flags: with IMREAD_COLOR.
+
+    Returns:
+        None if the data are not an image.
+
+    Raises:
+        cv2.error: they are an image that OpenCV refuses.
+    """
+    pixels = cv2.imdecode(data, flags | cv2.IMREAD_ANYDEPTH)
+    if pixels is None or pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16 and _is_grey(pixels):
+        return cv2.cvtColor(to_8_bits(pixels[..., 0], value_range), cv2.COLOR_GRAY2BGR)
+    return cv2.imdecode(data, flags)  # colour, or floating point
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))
+
+
+def _percentiles(pixels: np.ndarray) -> tuple[int, int]:
+    every = max(1, int((pixels.size / _SAMPLES) ** 0.5))
+    counts = np.bincount(pixels[::every, ::every].ravel(), minlength=_VALUES)
+    below = counts.cumsum() / counts.sum()
+    low, high = np.searchsorted(below, (_OUTSIDE, 1 - _OUTSIDE), side="right")
+    return int(low), min(int(high), _VALUES - 1)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a subscription receives nothing from a publisher: all that keeps two endpoints apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from ssd_ros.ros import dds_profile
+
+UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's name until a publisher's node is known
+BARE = "_CREATED_BY_BARE_DDS_APP_"  # rmw's name of a publisher without a node
+EPROSIMA = b"\x01\x0f"  # a Fast DDS identifier starts with these, then host and process
+PROCESSES = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """One subscription of a node and the publishers of its topic, as the ROS graph knows them.
+
+    Attributes:
+        topic: resolved name.
+        own: the subscription; None until the graph knows it.
+    """
+
+    topic: str
+    own: TopicEndpointInfo | None
+    publishers: Sequence[TopicEndpointInfo]
+
+    @classmethod
+    def of(cls, node: Node, topic: str) -> Endpoints:
+        """The endpoints of a topic that the node subscribes to."""
+        name = node.get_name(), node.get_namespace()
+        subscriptions = node.get_subscriptions_info_by_topic(topic)
+        own = (info for info in subscriptions if (info.node_name, info.node_namespace) == name)
+        return cls(topic, next(own, None), node.get_publishers_info_by_topic(topic))
+
+    def explain(self) -> str:
+        """Each publisher with what keeps its messages away; there is at least one publisher."""
+        return "; ".join(
+            f"published by {_name(publisher)}: {self._obstacle(publisher)}"
+            for publisher in self.publishers
+        )
+
+    def _obstacle(self, publisher: TopicEndpointInfo) -> str:
+        if self.own is None:
+            return "not connected yet"
+        if publisher.topic_type != self.own.topic_type:
+            return f"its type is {publisher.topic_type!r}, expected {self.own.topic_type}"
+        compatible, reason = qos_check_compatible(publisher.qos_profile, self.own.qos_profile)
+        if compatible == QoSCompatibility.ERROR:
+            return (
+                f"QoS does not match, it offers {_reliability(publisher)}, subscribed "
+                f"{_reliability(self.own)} ({reason.strip('; ')})"
+            )
+        theirs, ours = (getattr(i, "topic_type_hash", None) for i in (publisher, self.own))
+        if theirs != ours:  # on Humble both are None
+            return f"its definition of {self.own.topic_type} is another one (type hash)"
+        if separated := shared_memory_obstacle(publisher, self.own):
+            return separated
+        return (
+            "type and QoS match; it sends nothing ('ros2 topic hz' shows that), or every image is "
+            f"lost in transport: {dds_profile.suggestion()}"
+        )
+
+
+def shared_memory_obstacle(publisher: TopicEndpointInfo, own: TopicEndpointInfo) -> str:
+    """Why Fast DDS on one machine delivers nothing although the endpoints match; else empty.
+
+    Processes of one machine exchange data, and their nodes' names, only through /dev/shm. Another
+    user's process cannot open its files there, and another container has its own. Discovery uses
+    UDP, so that the publisher is found, but never the name of its node.
+    """
+    theirs, ours = bytes(publisher.endpoint_gid), bytes(own.endpoint_gid)
+    one_machine = theirs[:2] == EPROSIMA and theirs[:4] == ours[:4]
+    if publisher.node_name != UNKNOWN or not one_machine:
+        return ""
+    number = int.from_bytes(theirs[4:6], "little")  # the process id's lower half
+    users = _users_of(number)
+    if users and os.geteuid() not in users:
+        cause = f"it runs as user {users.pop()}, this node as user {os.geteuid()}; run both as one"
+    else:
+        cause = "it runs in another container or as another user; start containers with --ipc=host"
+    return (
+        f"it is on this machine, but shares no memory with this node: {cause}, or this node "
+        "without shared memory (FASTDDS_BUILTIN_TRANSPORTS=UDPv4 and no Fast DDS profile)"
+    )
+
+
+def _users_of(number: int) -> set[int]:
+    """Users of the visible processes whose id ends in these 16 bits."""
+    users = set()
+    for folder in PROCESSES.glob("[0-9]*"):
+        if int(folder.name) % 2**16 == number:
+            try:
+                users.add(folder.stat().st_uid)
+            except OSError:  # it has just ended
+                continue
+    return users
+
+
+def _name(publisher: TopicEndpointInfo) -> str:
+    if publisher.node_name == UNKNOWN:
+        return "a node of unknown name"
+    if publisher.node_name == BARE:
+        return "a DDS application without a node"
+    # Other implementations of DDS do not check names.
+    return publisher.node_name if publisher.node_name.isprintable() else repr(publisher.node_name)
+
+
+def _reliability(info: TopicEndpointInfo) -> str:
+    return info.qos_profile.reliability.name.lower()

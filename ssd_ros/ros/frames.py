@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames of a camera, and what became of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+from rclpy.clock import Clock
+from rclpy.qos import ReliabilityPolicy
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from ssd_ros.image import Image
+from ssd_ros.ros.frame_loss import FrameLoss
+from ssd_ros.ros.image_subscription import FrameMsg
+
+RECENT = 200  # images that medians and percentiles are taken over
+
+
+@dataclass
+class Counts:
+    """What became of a camera's frames since the node was configured.
+
+    Each frame received is in one of the other counts, or waits, or is being processed.
+
+    Attributes:
+        failed: frames in which detection failed.
+        discarded: frames of before a pause or a transition that were not processed in time.
+        latencies: seconds from the stamps of the latest frames to their detections' publication.
+        processing_latency: seconds from the arrival of the latest frames to the same.
+    """
+
+    received: int = 0
+    processed: int = 0
+    superseded: int = 0
+    too_old: int = 0
+    bad: int = 0
+    failed: int = 0
+    discarded: int = 0
+    last_bad: str = ""
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    processing_latency: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+
+class ReceivedFrame(NamedTuple):
+    """A message, the time.monotonic() at which it was received, and in which subscription."""
+
+    message: FrameMsg
+    received_at: float
+    session: int
+
+
+class FrameSlot:
+    """The newest frame of a camera until it is taken, and the counts; any thread may call it.
+
+    Attributes:
+        session: how often `clear` was called: frames of earlier subscriptions are not answered.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._newest: ReceivedFrame | None = None
+        self._counts = Counts()
+        self.session = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether a frame waits to be taken."""
+        return self._newest is not None
+
+    def put(self, frame: ReceivedFrame) -> bool:
+        """Replaces a frame that was not taken yet.
+
+        Returns:
+            False for a frame of an earlier session, whose callback came late; it is discarded.
+        """
+        with self._lock:
+            self._counts.received += 1
+            if frame.session != self.session:
+                self._counts.discarded += 1
+                return False
+            self._counts.superseded += self._newest is not None
+            self._newest = frame
+            return True
+
+    def take(self) -> ReceivedFrame | None:
+        """Takes the frame out; None without one."""
+        with self._lock:
+            frame, self._newest = self._newest, None
+            return frame
+
+    def clear(self) -> None:
+        """Discards the frame, and from now on all that were received before."""
+        with self._lock:
+            self.session += 1
+            self._counts.discarded += self._newest is not None
+            self._newest = None
+
+    def add(self, name: Literal["too_old", "failed", "discarded"]) -> None:
+        """Adds a frame to one of the counts."""
+        with self.counting() as counts:
+            setattr(counts, name, getattr(counts, name) + 1)
+
+    @contextmanager
+    def counting(self) -> Iterator[Counts]:
+        """The counts, to be changed in the block."""
+        with self._lock:
+            yield self._counts
+
+    def counts(self) -> Counts:
+        """A copy of the counts."""
+        with self._lock:
+            return replace(
+                self._counts,
+                latencies=self._counts.latencies.copy(),
+                processing_latency=self._counts.processing_latency.copy(),
+            )
+
+
+class DecodedFrame(NamedTuple):
+    """A frame's image, with the header that its detections get."""
+
+    header: Header
+    image: Image
+    received_at: float
+    session: int
+
+
+@dataclass(frozen=True)
+class CameraSnapshot:
+    """The state of a camera at one moment.
+
+    Attributes:
+        topic: name of the subscribed topic.
+        reliability: of the subscription; None while the topic is not subscribed.
+        seconds_since_image: since the last image, or since the topic was subscribed.
+        loss: of the last seconds; None while too few images have been published.
+    """
+
+    topic: str
+    reliability: ReliabilityPolicy | None
+    seconds_since_image: float
+    counts: Counts
+    loss: FrameLoss | None
+
+
+def stamp_ns(message: FrameMsg | Detection2DArray) -> int:
+    """A message's stamp in nanoseconds; rclpy's Time refuses values that a frame can carry."""
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def age(header: Header, clock: Clock) -> float:
+    """Seconds since a stamp."""
+    return (clock.now().nanoseconds - header.stamp.sec * 10**9 - header.stamp.nanosec) * 1e-9
