@@ -23,6 +23,8 @@ from launch_ros.actions import Node
 
 from ssd_ros.ros.parameter_table import DETECTOR, IMAGE_SOURCE
 
+DEMO = "demo"  # the bundled weights: nothing is downloaded for the demo
+
 SHARE = Path(get_package_share_directory("ssd_ros"))
 
 
@@ -39,11 +41,13 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "rate", default_value="10.0", description=IMAGE_SOURCE["rate"].text
             ),
-            *(
-                DeclareLaunchArgument(
-                    name, default_value=str(DETECTOR[name].default), description=DETECTOR[name].text
-                )
-                for name in ("weights", "score_threshold")
+            DeclareLaunchArgument(
+                "weights", default_value=DEMO, description=DETECTOR["weights"].text
+            ),
+            DeclareLaunchArgument(
+                "score_threshold",
+                default_value=str(DETECTOR["score_threshold"].default),
+                description=DETECTOR["score_threshold"].text,
             ),
             DeclareLaunchArgument(
                 "rviz", default_value="true", description="show the annotated image in RViz"

@@ -2,6 +2,7 @@
 """SSD300 object detection for ROS 2 camera topics."""
 
 import os
+import sys
 
 __version__ = "0.1.0"
 
@@ -11,3 +12,8 @@ __version__ = "0.1.0"
 # machine took 86 to 760 ms. With this value it takes 83 to 91 ms, and the same 45 ms on an idle
 # machine; lower values are slower there. PyTorch reads the variable when it is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+if sys.argv[:1] == ["-m"]:  # so it is while Python looks for the module of `python -m ssd_ros.…`
+    from ssd_ros import command_line
+
+    command_line.explain_ends()

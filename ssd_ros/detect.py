@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,21 +19,30 @@ from tqdm import tqdm
 
 from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.bit_depth import PERCENTILES, RANGES
+from ssd_ros.command_line import plural
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image, ImageError
 from ssd_ros.io.sinks import AnnotatedImages, JsonFile, Sink, TextLines
 from ssd_ros.io.sources import Frame, ImageFiles, Source, open_files
-from ssd_ros.weights.names import DEMO
+from ssd_ros.weights.names import COCO
 
 
 @dataclass
 class Counts:
-    """What became of the frames of a source."""
+    """What became of the frames of a source.
+
+    Attributes:
+        images: frames that were processed.
+        detections: in all of them.
+        failed: frames that could not be read.
+        written: outputs with the detections of all processed frames.
+    """
 
     images: int = 0
     detections: int = 0
     failed: int = 0
+    written: list[Path] = field(default_factory=list)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,20 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
-    start = time.monotonic()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
+    counts, start = Counts(), time.monotonic()
     try:
-        counts = _detect_into_files(options, source, detector)
+        _detect_into_files(options, source, detector, counts)
+    except BrokenPipeError:  # nobody reads the lines any more
+        raise
     except (OSError, RuntimeError) as error:  # RuntimeError: the network's outputs are not finite
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    written = [f"; wrote {path}" for path in (options.json, options.draw) if path]
-    failed = f"; {counts.failed} files could not be read" if counts.failed else ""
-    print(
-        f"{counts.detections} detections in {counts.images} images, "
-        f"{time.monotonic() - start:.1f} s, {detector.note}{''.join(written)}{failed}",
-        file=sys.stderr,
-    )
-    return 1 if counts.failed else 0
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    else:
+        status = 1 if counts.failed else 0
+    if counts.images or counts.failed:
+        print(_summary(counts, time.monotonic() - start, detector.note), file=sys.stderr)
+    return status
 
 
 def detect(
@@ -70,18 +85,19 @@ def detect(
     source: Source,
     sinks: Sequence[Sink],
     batch: int,
+    counts: Counts,
     on_done: Callable[[ImageError | None], None],
-) -> Counts:
+) -> None:
     """Detects objects in every frame of a source and writes them to sinks, without a commit.
 
     Args:
         batch: images that the detector gets at once.
+        counts: updated after each frame.
         on_done: called after each frame, with the reason if it could not be read.
 
     Raises:
         OSError: a sink cannot store the detections, or the source cannot be continued.
     """
-    counts = Counts()
 
     def readable() -> Iterator[tuple[Frame, Image]]:
         for frame in source:
@@ -102,37 +118,60 @@ def detect(
             counts.images += 1
             counts.detections += len(detections)
             on_done(None)
-    return counts
 
 
-def _detect_into_files(options: argparse.Namespace, source: Source, detector: Detector) -> Counts:
-    """Runs `detect` with a progress bar and commits the sinks that the options ask for."""
+def _detect_into_files(
+    options: argparse.Namespace, source: Source, detector: Detector, counts: Counts
+) -> None:
+    """Runs `detect` with a progress bar, and commits the sinks that the options ask for.
+
+    After an error or Ctrl-C the sinks get what is done so far.
+    """
     total = len(source) if isinstance(source, Sized) else None
     with ExitStack() as stack:
         progress = stack.enter_context(tqdm(total=total, unit="image", disable=None))
-        sinks: list[Sink] = []
+        outputs: list[tuple[Sink, Path | None]] = []
         if options.draw:
             annotated = AnnotatedImages(options.draw, detector.classes)
+            stack.enter_context(closing(annotated))
             if isinstance(source, ImageFiles):  # the names are known: report conflicts at once
                 for frame in source:
                     annotated.reserve(frame)
-            sinks.append(annotated)
+            outputs.append((annotated, options.draw))
         if options.json:
-            sinks.append(JsonFile(options.json, detector.classes))
+            file = stack.enter_context(closing(JsonFile(options.json, detector.classes)))
+            outputs.append((file, options.json))
         else:
-            sinks.append(TextLines(partial(progress.write, file=sys.stdout), detector.classes))
-        for sink in sinks:
-            stack.enter_context(closing(sink))
+            print_line = partial(progress.write, file=sys.stdout)
+            outputs.append((TextLines(print_line, detector.classes), None))
 
         def on_done(error: ImageError | None) -> None:
             if error:
                 progress.write(f"error: {error}", file=sys.stderr)
             progress.update()
 
-        counts = detect(detector, source, sinks, options.batch, on_done)
-        for sink in sinks:
+        def commit(sink: Sink, path: Path | None) -> None:
             sink.commit()
-    return counts
+            if path:
+                counts.written.append(path)
+
+        with ExitStack() as commits:  # each is called, also if another one fails
+            try:
+                sinks = [sink for sink, _ in outputs]
+                detect(detector, source, sinks, options.batch, counts, on_done)
+            finally:
+                if counts.images or not sys.exc_info()[0]:
+                    for sink, path in outputs:
+                        commits.callback(commit, sink, path)
+
+
+def _summary(counts: Counts, seconds: float, note: str) -> str:
+    written = [f"; wrote {path}" for path in counts.written]
+    failed = f"; {plural(counts.failed, 'image')} could not be read" if counts.failed else ""
+    return (
+        f"{plural(counts.detections, 'detection')} in {plural(counts.images, 'image')}, "
+        f"{seconds:.1f} s, {note}{''.join(written)}{failed}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -146,9 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     add("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or video files")
     add(
         "--weights",
-        default=DEMO,
-        help="weights file: .safetensors, or torchvision's .pth "
-        "(default: %(default)s, the bundled weights of five demo classes)",
+        default=COCO,
+        help="weights file: .safetensors, or torchvision's .pth; 'demo' for the bundled weights of "
+        "five demo classes (default: %(default)s, torchvision's weights, downloaded once)",
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
@@ -194,4 +233,5 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: keep what is done
     sys.exit(main())

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from ssd_ros.image import ImageError
 
 MAX_PIXELS = 2**27  # 400 MB when decoded; below the limit at which Pillow raises an error
+_ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ROTATED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP")
 # In the entropy-coded data of a JPEG 0xff is followed by a zero, a restart marker or 0xff.
@@ -69,7 +69,7 @@ def read_header(file: Path | BinaryIO) -> Header | None:
 def _is_turned(image: PillowImage.Image) -> bool:
     exif = PillowImage.Exif()  # not image.getexif(), which decodes a PNG
     exif.load(image.info.get("exif") or b"")
-    return exif.get(ExifTags.Base.Orientation) in _TURNED
+    return exif.get(_ORIENTATION) in _TURNED
 
 
 def is_whole_jpeg(data: bytes) -> bool:

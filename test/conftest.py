@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     "FASTRTPS_DEFAULT_PROFILES_FILE": PROFILE,
     "FASTDDS_DEFAULT_PROFILES_FILE": PROFILE,
+    "https_proxy": "http://127.0.0.1:9",  # nobody listens: the default weights are not downloaded
 }
 if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
     ENVIRONMENT["ROS_LOCALHOST_ONLY"] = "1"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import Process
 from rcl_interfaces.msg import Log
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -22,6 +22,7 @@ from waiting import wait_for
 
 from ssd_ros.ros.detector_node import DetectorNode
 from ssd_ros.ros.executor import create_executor
+from ssd_ros.ros.guarded_node import THREADS
 
 ROOT = Path(__file__).parents[1]
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -54,7 +55,7 @@ class Graph:
         self._started.callback(self.node.destroy_node)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._note, 10)
         self._log: list[Log] = self.hear(Log, "/rosout", ROSOUT)
-        self._spin(self.node, SingleThreadedExecutor())
+        self._spin(self.node, create_executor(1, print))
 
     def name(self, relative: str) -> str:
         return f"{self.namespace}/{relative}"
@@ -68,7 +69,7 @@ class Graph:
         self._started.callback(node.destroy_node)
         self._started.callback(node.close)
         node.start()
-        self._spin(node, create_executor(2, node.report_failure))
+        self._spin(node, create_executor(THREADS, node.report_failure))
         return node
 
     def start_process(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.layers import activations
 from ssd_ros.model.ssd import SSD
+from ssd_ros.model.steps import Step, walk
 from ssd_ros.weights.native import write
 from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.reader import read
@@ -43,6 +43,19 @@ def write_random_weights(
     return path
 
 
+def torchvision_state_dict(outputs: int) -> dict[str, torch.Tensor]:
+    """Small random tensors in the names and shapes of torchvision's ssd300_vgg16, in float16."""
+    from torchvision.models.detection import ssd300_vgg16
+
+    with torch.device("meta"):  # its own initialisation takes seconds
+        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs)
+    generator = torch.Generator().manual_seed(0)
+    return {
+        key: 0.01 * torch.randn(tensor.shape, dtype=torch.float16, generator=generator)
+        for key, tensor in model.state_dict().items()
+    }
+
+
 def write_overflowing_weights(path: Path, source: str, only_if_white: bool) -> Path:
     """The weights of a file, with finite values that make the outputs infinite or NaN.
 
@@ -65,15 +78,13 @@ def write_overflowing_weights(path: Path, source: str, only_if_white: bool) -> P
 def quantised(weights: Weights, images: np.ndarray, kept: Sequence[str] = ()) -> Weights:
     """The weights with the ranges that their activations have on uint8 images (B, S, S, 3)."""
     model, ranges = weights.model(), {}
-    for name in activations(weights.config):
-        # The ReLU of conv1.2 is the module conv1.relu2.
-        module = model.get_submodule(name if name == "norm4" else name.replace(".", ".relu"))
-        assert name == "norm4" or isinstance(module, nn.ReLU)
 
-        def keep(module: nn.Module, inputs: object, x: torch.Tensor, name: str = name) -> None:
-            ranges[name] = min(0.0, float(x.min())), float(x.max())
+    def measure(step: Step, *inputs: torch.Tensor) -> torch.Tensor:
+        x = model.compute(step, *inputs)
+        ranges[step.name] = min(0.0, float(x.min())), float(x.max())
+        return x
 
-        module.register_forward_hook(keep)
     with torch.inference_mode():
-        model(model.normalise(torch.from_numpy(images)))
+        walk(model.network, model.normalise(torch.from_numpy(images)), measure)
+    ranges = {name: ranges[name] for name in activations(weights.config)}
     return replace(weights, quantisation=Quantisation(ranges, frozenset(kept)))

@@ -2,6 +2,7 @@
 """The command `python -m ssd_ros.detect`: files in, JSON, annotated images and lines out."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from ssd_ros.detector import Detector
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
 
+CPU = ("--device", "cpu")
 THRESHOLD = 0.005  # low: the bundled weights give these images only low scores
 
 
@@ -37,7 +39,7 @@ def folder(tmp_path):
 
 
 def run(*arguments: str) -> int:
-    return main([*arguments, "--score-threshold", str(THRESHOLD), "--device", "cpu"])
+    return main([*arguments, "--weights", "demo", "--score-threshold", str(THRESHOLD), *CPU])
 
 
 def test_the_command_writes_what_the_detector_finds(folder, detector, capsys):
@@ -65,7 +67,7 @@ def test_without_json_each_detection_is_a_line_and_an_image_without_any_is_one_t
     lines = capsys.readouterr().out.splitlines()
     assert [file for file in files if any(line.startswith(file) for line in lines)] == files
     assert all(len(line.split()) == 7 for line in lines)
-    assert main([*files, "--score-threshold", "1", "--device", "cpu"]) == 0
+    assert main([*files, "--weights", "demo", "--score-threshold", "1", *CPU]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{file}  no detections" for file in files]
 
 
@@ -75,7 +77,7 @@ def test_one_broken_image_does_not_cost_the_others(folder, capsys):
     assert len(json.loads((folder / "out.json").read_text())) == 2
     printed = capsys.readouterr().err
     assert "1.png' is not an image" in printed
-    assert "1 files could not be read" in printed
+    assert "1 image could not be read" in printed
 
 
 def test_a_video_is_detected_frame_by_frame_beside_image_files(folder, detector):
@@ -106,7 +108,7 @@ def test_a_video_is_detected_frame_by_frame_beside_image_files(folder, detector)
 )
 def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(folder)
-    assert main(["--device", "cpu", *arguments]) == 1
+    assert main(["--weights", "demo", *CPU, *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -118,21 +120,57 @@ def test_images_of_one_name_are_not_drawn_over_each_other(folder, capsys):
     assert not (folder / "drawn").exists()
 
 
-def test_an_interrupted_run_leaves_no_files(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), 130), (OSError("camera unplugged"), 1)]
+)
+def test_a_run_that_ends_early_keeps_what_is_done(folder, monkeypatch, capsys, error, status):
     out, drawn = folder / "out.json", folder / "drawn"
     original, calls = Detector.__call__, []
 
-    def second_batch_interrupted(self, images):
+    def second_batch_fails(self, images):
         calls.append(len(images))
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            raise error
         return original(self, images)
 
-    monkeypatch.setattr(Detector, "__call__", second_batch_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(str(folder / "in"), "--json", str(out), "--draw", str(drawn), "--batch", "2")
+    monkeypatch.setattr(Detector, "__call__", second_batch_fails)
+    arguments = [str(folder / "in"), "--json", str(out), "--draw", str(drawn), "--batch", "2"]
+    assert run(*arguments) == status
     assert calls == [2, 1]
-    assert sorted(path.name for path in folder.iterdir()) == ["in"]
+    results = json.loads(out.read_text())
+    assert [result["file"] for result in results] == [str(folder / f"in/{i}.png") for i in range(2)]
+    assert sorted(path.name for path in drawn.iterdir()) == ["0.jpg", "1.jpg"]
+    printed = capsys.readouterr().err
+    assert ("interrupted" if status == 130 else "error: camera unplugged") in printed
+    assert " in 2 images, " in printed
+    assert f"; wrote {out}; wrote {drawn}" in printed
+
+
+@pytest.mark.parametrize("option", ["--json", "--draw"])
+def test_an_output_that_cannot_be_written_is_an_error_before_the_work(
+    folder, monkeypatch, capsys, option
+):
+    monkeypatch.setattr(Detector, "__call__", None)
+    path = folder / "in" / "0.png" / "below_a_file"
+    assert run(str(folder / "in"), option, str(path)) == 1
+    assert f"'{path}'" in capsys.readouterr().err
+    other = {"--json": "--draw", "--draw": "--json"}[option]
+    assert run(str(folder / "in"), option, str(path), other, str(folder / "new")) == 1
+    assert not (folder / "new").exists()
+
+
+def test_a_file_name_need_not_be_utf_8(folder):
+    name = os.fsdecode(b"caf\xe9.png")
+    (folder / "in" / "0.png").rename(folder / "in" / name)
+    out, drawn = folder / "out.json", folder / "drawn"
+    assert run(str(folder / "in" / name), "--json", str(out), "--draw", str(drawn)) == 0
+    (result,) = json.loads(out.read_text(encoding="utf-8"))
+    assert os.fsencode(result["file"]) == os.fsencode(folder) + b"/in/caf\xe9.png"
+    assert os.listdir(os.fsencode(drawn)) == [b"caf\xe9.jpg"]
+    command = [sys.executable, "-m", "ssd_ros.detect", str(folder / "in" / name)]
+    command += ["--weights", "demo"]
+    printed = subprocess.run(command, capture_output=True, check=True).stdout
+    assert printed.startswith(os.fsencode(folder / "in" / name) + b"  ")
 
 
 def test_help_teaches_without_ros_or_weights():

@@ -17,19 +17,14 @@ FOLDERS = ("ssd_ros", "training", "demo", "benchmarks", "launch", "pip_ros")
 # Which groups of modules a group may import. A module belongs to the longest group that its name
 # starts with. Every group may import itself and the bare package `ssd_ros`.
 SHARED = {
-    *(
-        "ssd_ros.atomic",
-        "ssd_ros.bit_depth",
-        "ssd_ros.detections",
-        "ssd_ros.drawing",
-        "ssd_ros.encoded",
-    ),
-    "ssd_ros.image",
+    *("ssd_ros.atomic", "ssd_ros.bit_depth", "ssd_ros.command_line", "ssd_ros.detections"),
+    *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image"),
 }
 DETECTOR = {"ssd_ros.detector", "ssd_ros.backends", "ssd_ros.weights", "ssd_ros.model"}
 ALL = {*SHARED, *DETECTOR, "ssd_ros.io", "ssd_ros.messages", "ssd_ros.ros", "training", "demo"}
 ALLOWED: dict[str, set[str]] = {
-    "ssd_ros": set(),
+    "ssd_ros": {"ssd_ros.command_line"},
+    "ssd_ros.command_line": set(),
     "ssd_ros.atomic": set(),
     "ssd_ros.detections": set(),
     "ssd_ros.image": set(),

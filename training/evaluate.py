@@ -15,7 +15,7 @@ from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.detector import Detector
 from ssd_ros.model.not_finite import NotFiniteError
 from training.data import voc
-from training.data.samples import image_sizes, load
+from training.data.samples import load
 from training.evaluation import metrics, predictions
 
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-coco", action="store_true", help="skip COCO metrics")
     options = parser.parse_args(arguments)
     try:
+        if options.json:
+            atomic.check_writable(options.json)
         detector = Detector(options.weights, from_arguments(options), predictions.THRESHOLDS)
         records = voc.find_images(options.data, options.sets)
         samples, classes = load(records, detector.classes)
@@ -55,14 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if not options.no_coco:
         result["coco"] = metrics.coco_metrics(
-            detections, ground_truth, image_sizes(samples), classes
+            detections, ground_truth, [sample.size for sample in samples], classes
         )
         if result["coco"] is None:
             print("no COCO metrics: pip install faster-coco-eval", file=sys.stderr)
     print(detector.note)
     print(metrics.format_table(result))
     if options.json:
-        atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+        try:
+            atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
 from ssd_ros.model.default_boxes import default_boxes
-from ssd_ros.model.layers import POOLING, Conv, Pool, convolutions, heads
+from ssd_ros.model.layers import heads, network
 from ssd_ros.model.not_finite import NotFiniteError
+from ssd_ros.model.steps import Add, Conv, Norm, Pool, Step, walk
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build(weights: Weights) -> onnx.ModelProto:
     """The network in float32; quantisation is left to the engine's own tools."""
     graph, config = _Graph(weights), weights.config
-    maps = graph.feature_maps(graph.normalise("image"))
+    maps = walk(network(config), graph.normalise("image"), graph.compute)
     convs = heads(config, len(weights.classes))
     outputs = []
     shapes = {"logits": len(weights.classes) + 1, "offsets": 4}
@@ -127,32 +127,31 @@ class _Graph:
         std = self.constant("std", 255 * np.array(config.std, np.float32).reshape(shape))
         return self.add("Div", [self.add("Sub", [image, mean], "centred"), std], "normalised")
 
-    def feature_maps(self, x: str) -> list[str]:
-        maps = []
-        stages = groupby(convolutions(self._weights.config), key=lambda conv: conv.stage)
-        for number, (stage, convs) in enumerate(stages, start=1):
-            for conv in convs:
-                x = self.add("Relu", [self.convolution(conv, x)], f"{conv.name}.relu")
-            if stage == "conv4":
-                maps.append(self.l2_norm(x))
-            elif number >= 7:
-                maps.append(x)
-            if stage in POOLING:
-                x = self.max_pool(f"{stage}.pool", x, POOLING[stage])
-        return maps
+    def compute(self, step: Step, x: str, *others: str) -> str:
+        """The result of one step from the results that it reads, by the names of the nodes."""
+        if isinstance(step, Pool):
+            return self.max_pool(step, x)
+        if isinstance(step, Norm):
+            return self.l2_norm(step.name, x)
+        if isinstance(step, Add):
+            total = self.add("Add", [x, *others], f"{step.name}.sum")
+            return self.add("Relu", [total], f"{step.name}.relu")
+        assert isinstance(step, Conv)
+        x = self.convolution(step, x)
+        return self.add("Relu", [x], f"{step.name}.relu") if step.relu else x
 
-    def max_pool(self, name: str, x: str, pool: Pool) -> str:
+    def max_pool(self, pool: Pool, x: str) -> str:
         sides = {"kernel_shape": [pool.kernel] * 2, "strides": [pool.stride] * 2}
         pads = {"pads": [pool.padding] * 4, "ceil_mode": int(pool.round_up)}
-        return self.add("MaxPool", [x], name, **sides, **pads)
+        return self.add("MaxPool", [x], pool.name, **sides, **pads)
 
-    def l2_norm(self, x: str) -> str:
+    def l2_norm(self, name: str, x: str) -> str:
         """From basic operations: few engines have LpNormalization."""
-        length = self.add("ReduceL2", [x], "norm4.length", axes=[1], keepdims=1)
-        smallest = self.constant("norm4.smallest", np.array(1e-12, np.float32))
-        length = self.add("Max", [length, smallest], "norm4.divisor")
-        unit = self.add("Div", [x, length], "norm4.unit")
-        return self.add("Mul", [unit, self.tensor("norm4.scale", (1, -1, 1, 1))], "norm4")
+        length = self.add("ReduceL2", [x], f"{name}.length", axes=[1], keepdims=1)
+        smallest = self.constant(f"{name}.smallest", np.array(1e-12, np.float32))
+        length = self.add("Max", [length, smallest], f"{name}.divisor")
+        unit = self.add("Div", [x, length], f"{name}.unit")
+        return self.add("Mul", [unit, self.tensor(f"{name}.scale", (1, -1, 1, 1))], name)
 
     def head(self, conv: Conv, x: str, values: int) -> str:
         y = self.convolution(conv, x)

@@ -21,7 +21,7 @@ from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
 from training.data import voc
-from training.data.samples import Sample, degenerate_boxes, image_sizes, load
+from training.data.samples import Sample, invalid_boxes, load
 from training.evaluation import gallery, metrics, plots, predictions, voc_ap
 from training.trainer import run_files
 
@@ -105,7 +105,7 @@ def data_section(
                 name,
                 len(samples),
                 sum(not len(sample.labels) for sample in samples),
-                degenerate_boxes(samples).total(),
+                invalid_boxes(samples).total(),
                 int(ground_truth.difficult.sum()),
                 *np.bincount(ground_truth.label, minlength=len(classes)).tolist(),
             )
@@ -121,7 +121,7 @@ def _relative_sizes(samples: Sequence[Sample], classes: int) -> list[np.ndarray]
     """For each class the square root of each box's share of its image."""
     shares = [
         np.sqrt((s.boxes[:, 2:] - s.boxes[:, :2]).clip(0).prod(axis=1) / max(1, width * height))
-        for s, (width, height) in zip(samples, image_sizes(samples), strict=True)
+        for s, (width, height) in ((s, s.size) for s in samples)
     ]
     share = np.concatenate(shares)
     label = np.concatenate([s.labels for s in samples])

@@ -4,24 +4,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.command_line import plural
+from ssd_ros.model import resnet50
+from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
-from training.data import batches, samples, voc
+from ssd_ros.weights.native import config_from_text
+from ssd_ros.weights.weights import check_class_names
+from training.data import batches, samples, soundness, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
 from training.data.workers import Stream, WorkerLost
-from training.trainer import batch_norm, box_scales, options, pretrained, run_files
-from training.trainer.distributed import Processes
+from training.trainer import batch_norm, box_scales, class_heads, options, pretrained, run_files
+from training.trainer.distributed import Processes, is_main
 from training.trainer.ema import create_ema
-from training.trainer.optimizer import create_optimizer
+from training.trainer.lock import locked
+from training.trainer.optimizer import choose_precision, create_optimizer
 from training.trainer.options import Options
 from training.trainer.trainer import NotFinite, Trainer
 
@@ -39,12 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run, checkpoint = read_options(given)
         processes = Processes(run.device)
-        trainer = create_trainer(run, processes)
-        if checkpoint is not None:
-            trainer.restore(checkpoint)
-        metrics = start_session(trainer, given)
-        with create_stream(trainer) as stream:
-            received = trainer.fit(stream, metrics)
+        trainer = create_trainer(run, processes, checkpoint)
+        with locked(trainer.out, processes.is_main):
+            metrics = start_session(trainer, given)
+            with create_stream(trainer) as stream:
+                received = trainer.fit(stream, metrics)
         processes.close()
     except (ValueError, OSError, NotFinite, NotFiniteError, WorkerLost) as error:
         print(f"error: {batches.error_message(error)}", file=sys.stderr)
@@ -74,26 +79,34 @@ def read_options(given: Sequence[str]) -> tuple[Options, dict[str, Any] | None]:
     return options.resolve(given, checkpoint["options"] if checkpoint else None), checkpoint
 
 
-def create_trainer(run: Options, processes: Processes) -> Trainer:
-    """Everything that a run needs, at iteration 0.
+def create_trainer(
+    run: Options, processes: Processes, checkpoint: Mapping[str, Any] | None = None
+) -> Trainer:
+    """Everything that a run needs, at iteration 0 or that of the checkpoint.
 
     Raises:
-        ValueError, OSError: the dataset or the pretrained weights cannot be used.
+        ValueError, OSError: dataset, pretrained weights or checkpoint cannot be used.
     """
     torch.manual_seed(run.seed)
+    run = replace(run, precision=choose_precision(run.precision, processes.device))
     data = load_data(run)
     if processes.is_main:
-        warn_of_degenerate_boxes(data)
-    model = create_model(run, data)
+        warn(run, data, processes, checkpoint)
+    model = create_model(run, data, checkpoint)
     frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
-    return Trainer(run, processes, data, model, frozen, optimizer, create_ema(model, run.ema))
+    trainer = Trainer(run, processes, data, model, frozen, optimizer, create_ema(model, run.ema))
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    return trainer
 
 
 def load_data(run: Options) -> TrainingData:
     """Training and validation images with their annotations."""
     names = [name.strip() for name in run.classes.split(",")] if run.classes else None
+    if names:
+        check_class_names(names)
     train, classes = samples.load(voc.find_images(Path(run.data), run.sets), names)
     if run.val_sets == "none":
         return TrainingData(train, [], classes)
@@ -101,31 +114,71 @@ def load_data(run: Options) -> TrainingData:
     return TrainingData(train, samples.load(records, classes)[0], classes)
 
 
-def warn_of_degenerate_boxes(data: TrainingData) -> None:
-    """Prints how many boxes training ignores, and the first files that have them."""
-    degenerate = samples.degenerate_boxes(data.samples)
-    if degenerate:
-        print(
-            f"warning: {degenerate.total()} degenerate boxes (zero area) ignored, in "
-            f"{', '.join(list(degenerate)[:3])}{' …' if len(degenerate) > 3 else ''}; "
-            "see python -m training.voc check",
-            file=sys.stderr,
+def warn(
+    run: Options, data: TrainingData, processes: Processes, checkpoint: Mapping[str, Any] | None
+) -> None:
+    """Prints what makes results worse or different without being an error.
+
+    Raises:
+        ValueError: no box at all can be trained on.
+    """
+    texts = soundness.find_warnings(data.samples)
+    if data.val_samples:
+        texts += [f"--val-sets: {text}" for text in soundness.find_warnings(data.val_samples)]
+    began_on = (checkpoint or {}).get("device", processes.device.type)
+    if began_on != processes.device.type:
+        texts.append(
+            f"the run began on {began_on}, continues on {processes.device.type} in "
+            f"{run.precision}: not exactly as it would have continued there"
         )
+    for text in texts:
+        print(f"warning: {text}", file=sys.stderr)
 
 
-def create_model(run: Options, data: TrainingData) -> SSD:
-    """The network on the CPU, initialised randomly or with pretrained weights."""
-    source = pretrained.read(run.init) if run.init else None
-    config = source.config if source else PAPER_VOC
-    if not (source and source.classes):  # a detector's heads only fit its own default boxes
-        config = box_scales.with_scales(config, run.boxes, data.samples)
-    model = SSD(len(data.classes), run.width, config)
+def create_model(
+    run: Options, data: TrainingData, checkpoint: Mapping[str, Any] | None = None
+) -> SSD:
+    """The network on the CPU, initialised randomly or with pretrained weights.
+
+    Args:
+        checkpoint: whose weights will follow; the network has its configuration and layers.
+    """
+    config = (checkpoint or {}).get("config")
+    source = pretrained.read(run.init) if run.init and config is None else None
+    model = SSD(len(data.classes), *_configuration(run, data, source, config))
     pretrained.zero_init_heads(model)
-    if run.batch_norm:
+    if checkpoint is not None:
+        batch_norm.add(model, batch_norm.layers(checkpoint["model"]))
+    elif run.batch_norm:
         batch_norm.add(model)
+    elif model.config.backbone == "resnet50" and not (source and source.folded):
+        batch_norm.add(model, resnet50.BASE)
     if source:
         pretrained.apply(model, source, data.classes, pretrained.layers(model, run.init_layers))
+        if source.classes and not run.init_layers and is_main():
+            print(f"--init: {class_heads.describe(data.classes, source.classes)}", file=sys.stderr)
     return model
+
+
+def _configuration(
+    run: Options, data: TrainingData, source: pretrained.Pretrained | None, config: str | None
+) -> tuple[float | None, SSDConfig]:
+    """Width and configuration of the network, the width None where the configuration has it.
+
+    Raises:
+        ValueError: the pretrained weights are of another base network.
+    """
+    if config is not None:
+        return None, config_from_text(config)
+    if source and run.base not in ("auto", source.config.backbone):
+        raise ValueError(
+            f"--base {run.base} differs from --init {run.init}, which has {source.config.backbone}"
+        )
+    if source and source.classes:  # a detector's heads only fit its own default boxes
+        return run.width, source.config
+    initial = RESNET50 if run.base == "resnet50" else PAPER_VOC
+    initial = source.config if source else initial
+    return run.width, box_scales.with_scales(initial, run.boxes, data.samples)
 
 
 def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:
@@ -135,9 +188,10 @@ def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:
     if processes.is_main:
         device = f"{processes.count} x {processes.device_name}"
         stored = options.as_dict(run)
+        count_classes = f"{len(data.classes)} class{'es' if len(data.classes) > 1 else ''}"
         run_files.add_session(trainer.out, iteration, given, stored, data.classes, device)
         print(
-            f"{len(data.samples)} images, {len(data.classes)} classes "
+            f"{plural(len(data.samples), 'image')}, {count_classes} "
             f"({', '.join(data.classes)}), {device}, "
             f"{str(trainer.dtype).split('.')[-1]}, iterations {iteration} to {run.iterations}",
             file=sys.stderr,

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssd_ros.command_line import plural
 from training.data import voc_check
 from training.data.voc import VOCError
 
@@ -48,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for defect in report.defects:
         print(defect)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
-    print(f"{report.images} images; objects: {counts or 'none'}")
+    print(f"{plural(report.images, 'image')}; objects: {counts or 'none'}")
     kinds = Counter(defect.kind for defect in report.defects)
     print(
-        f"{len(report.defects)} defects: "
+        f"{plural(len(report.defects), 'defect')}: "
         + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         if kinds
         else "no defects"

@@ -17,14 +17,18 @@ def create(weights: Weights, options: BackendOptions) -> Backend:
     Raises:
         ValueError: there is no such device or precision here, or the engine is not installed.
     """
-    name = import_engine(options)
-    if name == "openvino":
+    backend: Backend
+    if import_engine(options) == "openvino":
         from ssd_ros.backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(weights, options)
-    from ssd_ros.backends.pytorch import PyTorchBackend
+        backend = OpenVINOBackend(weights, options)
+    else:
+        from ssd_ros.backends.pytorch import PyTorchBackend
 
-    return PyTorchBackend(weights.model(), options)
+        backend = PyTorchBackend(weights.model(), options)
+    _, reason = choose(options)
+    backend.note += f"; {reason}" if reason else ""
+    return backend
 
 
 def import_engine(options: BackendOptions = BackendOptions()) -> str:  # noqa: B008
@@ -36,7 +40,7 @@ def import_engine(options: BackendOptions = BackendOptions()) -> str:  # noqa: B
     Raises:
         ValueError: the engine is not installed.
     """
-    name = choose(options)
+    name, _ = choose(options)
     try:
         importlib.import_module(f"ssd_ros.backends.{name}")
     except ModuleNotFoundError as error:
@@ -46,18 +50,28 @@ def import_engine(options: BackendOptions = BackendOptions()) -> str:  # noqa: B
     return name
 
 
-def choose(options: BackendOptions) -> str:
+def choose(options: BackendOptions) -> tuple[str, str]:
     """The backend for the options: PyTorch where it has a CUDA device, else OpenVINO.
 
     Only OpenVINO runs int8, so that this precision selects it.
     Where OpenVINO is not installed, PyTorch runs on the CPU, too.
+
+    Returns:
+        its name, of `backend.BACKENDS`, and why `auto` is that one; empty where it was asked for.
     """
     if options.backend != "auto":
-        return options.backend
-    on_cpu = options.device == "cpu" or (
-        options.device == "auto" and (options.precision == "int8" or not _cuda_is_available())
-    )
-    return "openvino" if on_cpu and importlib.util.find_spec("openvino") else "pytorch"
+        return options.backend, ""
+    if options.device == "cpu":
+        reason = "device 'cpu'"
+    elif options.device == "auto" and options.precision == "int8":
+        reason = "precision 'int8' needs the CPU"
+    elif options.device == "auto" and not _cuda_is_available():
+        reason = "no CUDA device here"
+    else:
+        return "pytorch", "a CUDA device" if options.device == "auto" else ""
+    if importlib.util.find_spec("openvino"):
+        return "openvino", reason
+    return "pytorch", f"{reason}, and OpenVINO is not installed"
 
 
 def _not_installed(options: BackendOptions, backend: str, module: str) -> str:

@@ -11,9 +11,15 @@ import openvino as ov
 
 from ssd_ros.backends import openvino_graph
 from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.command_line import plural
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights.weights import Weights
 
+_WHY_AUTO = {
+    "int8": "int8 as the weights are quantised",
+    "bf16": "bf16 as the processor has it",
+    "fp32": "fp32 as the processor has no bf16",
+}
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # Instructions that add products of 8-bit integers in 32 bits, as the kernel calls them.
 _DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
@@ -64,7 +70,11 @@ class OpenVINOBackend:
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
         version = ov.get_version().split("-")[0]
         with_bits = f" with {bits}-bit weights" if bits else ""
-        self.note = f"OpenVINO {version}, {self.precision}{with_bits}, {threads} threads"
+        self.note = f"OpenVINO {version}, {self.precision}{with_bits}, {plural(threads, 'thread')}"
+        if options.precision == "auto":
+            self.note += f"; {_WHY_AUTO[self.precision]}"
+        if bits == 7:
+            self.note += "; 7 bits as the processor has no 8-bit dot products"
         self._request: ov.InferRequest | None = compiled.create_infer_request()
         self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
         self._outputs = [np.empty((0, *shape), np.float32) for shape in self._shapes]

@@ -7,7 +7,6 @@ in weights files.
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import ArrayLike
 from openvino import Model, Node, Output, Type
 from openvino import opset13 as ops
 
-from ssd_ros.model.layers import POOLING, Conv, Pool, convolutions, heads
+from ssd_ros.model.layers import heads, network
+from ssd_ros.model.steps import Add, Conv, Norm, Pool, Step, walk
 from ssd_ros.weights.quantisation import LEVELS, input_range, round_weights, with_exact_zero
 from ssd_ros.weights.weights import Weights
 
@@ -32,14 +32,14 @@ def build(weights: Weights, weight_bits: int | None = None) -> Model:
         a model with the input `image`, uint8 RGB (1, S, S, 3), and the outputs `logits`
         (1, N, 1 + C) and `offsets` (1, N, 4), float32.
     """
-    network = _Network(weights, weight_bits)
+    graph = _Network(weights, weight_bits)
     size = weights.config.input_size
     image = ops.parameter([1, size, size, 3], Type.u8, name="image")
-    maps = network.feature_maps(network.normalise(image))
+    maps = walk(network(weights.config), graph.normalise(image), graph.compute)
     outputs = []
     for name, values in (("logits", len(weights.classes) + 1), ("offsets", 4)):
         head = "scores" if name == "logits" else name  # the heads' name in weights files
-        per_map = [network.head(f"{head}.{k}", x, values) for k, x in enumerate(maps)]
+        per_map = [graph.head(f"{head}.{k}", x, values) for k, x in enumerate(maps)]
         outputs.append(ops.result(ops.concat(per_map, axis=1), name=name))
         outputs[-1].output(0).set_names({name})
     return Model(outputs, [image], "ssd")
@@ -78,21 +78,22 @@ class _Network:
         low, high = (bound.reshape(1, 3, 1, 1) for bound in input_range(self._config))
         return self._round(x, x, (low, high))
 
-    def feature_maps(self, x: _Activation) -> list[_Activation]:
-        """The maps of the normalised input, finest first."""
-        maps = []
-        for stage, convs in groupby(convolutions(self._config), key=lambda conv: conv.stage):
-            for conv in convs:
-                y = ops.relu(self._convolution(x, conv), name=conv.name)
-                x = self._round(y, y, self._range(conv.name))
-            if stage == "conv4":
-                y = _Activation(*map(self._l2_norm, x))
-                maps.append(self._round(*y, self._range("norm4")))
-            elif stage == "conv7" or int(stage.removeprefix("conv")) > 7:
-                maps.append(x)
-            if stage in POOLING:
-                x = _Activation(*(_max_pool(y, POOLING[stage]) for y in x))
-        return maps
+    def compute(self, step: Step, x: _Activation, *others: _Activation) -> _Activation:
+        """The result of one step from the results that it reads."""
+        bounds = self._range(step.name)
+        if isinstance(step, Pool):
+            return _Activation(*(_max_pool(y, step) for y in x))
+        if isinstance(step, Norm):
+            exact, nearly = (self._l2_norm(step.name, y) for y in x)
+            return self._round(exact, nearly, bounds)
+        if isinstance(step, Add):
+            sums = (ops.add(a, b) for a, b in zip(x, others[0], strict=True))
+            exact, nearly = (ops.relu(y, name=step.name) for y in sums)
+            return self._round(exact, nearly, bounds)
+        assert isinstance(step, Conv)
+        y = self._convolution(x, step)
+        y = ops.relu(y, name=step.name) if step.relu else y
+        return self._round(y, y, bounds)
 
     def head(self, name: str, x: _Activation, values: int) -> Node:
         """One head's outputs (1, boxes, values)."""
@@ -118,13 +119,18 @@ class _Network:
     def _is_quantised(self, conv: str) -> bool:
         return self._quantisation is not None and conv not in self._quantisation.kept
 
-    def _range(self, name: str) -> tuple[float, float]:
-        return self._quantisation.ranges[name] if self._quantisation is not None else (0, 0)
+    def _range(self, name: str) -> tuple[float, float] | None:
+        """The range of a result; None where no convolution reads it, so that it has none."""
+        return None if self._quantisation is None else self._quantisation.ranges.get(name)
 
-    def _round(self, exact: Node, nearly: Node, bounds: tuple[ArrayLike, ArrayLike]) -> _Activation:
+    def _round(
+        self, exact: Node, nearly: Node, bounds: tuple[ArrayLike, ArrayLike] | None
+    ) -> _Activation:
         """An activation of which a second version, computed from rounded ones, is rounded."""
         if self._quantisation is None:
             return _Activation(exact, exact)
+        if bounds is None:
+            return _Activation(exact, nearly)
         low, high = (bound.astype(np.float32) for bound in with_exact_zero(*bounds))
         return _Activation(exact, ops.fake_quantize(nearly, low, high, low, high, LEVELS))
 
@@ -134,10 +140,10 @@ class _Network:
         integers, scale = round_weights(kernel, self._bits)
         return ops.multiply(ops.convert(ops.constant(integers), Type.f32), ops.constant(scale))
 
-    def _l2_norm(self, x: Node) -> Node:
+    def _l2_norm(self, name: str, x: Node) -> Node:
         unit = ops.normalize_l2(x, [1], eps=1e-24, eps_mode="max")
-        scale = self._tensor("norm4.scale").reshape(1, -1, 1, 1)
-        return ops.multiply(unit, ops.constant(scale), name="norm4")
+        scale = self._tensor(f"{name}.scale").reshape(1, -1, 1, 1)
+        return ops.multiply(unit, ops.constant(scale), name=name)
 
 
 def _max_pool(x: Node, pool: Pool) -> Output:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssd_ros.backends.backend import BackendOptions, check_device
 from ssd_ros.backends.cuda_graph import CudaGraph
+from ssd_ros.command_line import plural
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.precision import PRECISIONS, Outputs, all_finite, difference
 from ssd_ros.model.ssd import SSD
@@ -38,7 +39,7 @@ class PyTorchBackend:
         model = model.eval().to(device, torch.float32).to(memory_format=torch.channels_last)
         precision = choose_precision(options.precision, device)
         self.precision, reason = use_precision(model, precision)
-        threads = f"{torch.get_num_threads()} threads" if device.type == "cpu" else self.device
+        threads = plural(torch.get_num_threads(), "thread") if device.type == "cpu" else self.device
         self.note = f"PyTorch {torch.__version__}, {self.precision}, {threads}"
         self._add_note(reason)
         self._model: SSD | None = model

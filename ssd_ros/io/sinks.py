@@ -39,9 +39,13 @@ class JsonFile:
     Args:
         path: of the file; missing folders are made.
         classes: class names by label.
+
+    Raises:
+        OSError: the file could not be written.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        atomic.check_writable(path)
         self._path = path
         self._classes = classes
         self._entries: list[dict[str, Any]] = []
@@ -50,7 +54,9 @@ class JsonFile:
         self._entries.append(as_json(frame.name, image, detections, self._classes))
 
     def commit(self) -> None:
-        atomic.write(self._path, json.dumps(self._entries, indent=1, ensure_ascii=False).encode())
+        text = json.dumps(self._entries, indent=1, ensure_ascii=False)
+        # A file name that is not UTF-8 has surrogates, which JSON can only hold escaped.
+        atomic.write(self._path, text.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
         self._entries.clear()
@@ -63,16 +69,20 @@ class AnnotatedImages:
     moving them cannot fail half-way for lack of space.
 
     Args:
-        folder: made at the first image, if missing.
+        folder: made if it is missing; `close` removes it again if nothing was committed.
         classes: class names by label.
+
+    Raises:
+        OSError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
         self._folder = folder
         self._classes = classes
         self._frames: dict[str, str] = {}  # file name -> name of its frame
-        self._waiting: Path | None = None
-        self._made_folder = False
+        self._made_folder = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._waiting = Path(tempfile.mkdtemp(dir=folder, prefix=".part."))
 
     def reserve(self, frame: Frame) -> str:
         """The name of a frame's file. Call it before detection, to learn of a conflict early.
@@ -90,20 +100,15 @@ class AnnotatedImages:
 
     def write(self, frame: Frame, image: Image, detections: Detections) -> None:
         file = self.reserve(frame)
-        if self._waiting is None:
-            self._made_folder = not self._folder.exists()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._waiting = Path(tempfile.mkdtemp(dir=self._folder, prefix=".part."))
         image_files.write(self._waiting / file, annotate(image, detections, self._classes))
 
     def commit(self) -> None:
-        for path in sorted(self._waiting.iterdir()) if self._waiting else ():
+        for path in sorted(self._waiting.iterdir()):
             os.replace(path, self._folder / path.name)
-        self._made_folder = False
+            self._made_folder = False
 
     def close(self) -> None:
-        if self._waiting is not None:
-            shutil.rmtree(self._waiting, ignore_errors=True)
+        shutil.rmtree(self._waiting, ignore_errors=True)
         if self._made_folder:
             with contextlib.suppress(OSError):  # somebody else may have put a file there
                 self._folder.rmdir()

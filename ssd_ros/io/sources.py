@@ -92,6 +92,8 @@ class Video:
         path = Path(source)
         if path.suffix.lower() in VIDEO_SUFFIXES and not path.exists():
             raise FileNotFoundError(f"no such video: '{source}'")
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_file():
+            raise OSError(f"cannot open video '{source}': not a regular file")
         self._loop = loop and path.is_file()
         # Opened here, so that a wrong source is this call's error; the first iteration uses it.
         self._opened: cv2.VideoCapture | None = _open(self._source)

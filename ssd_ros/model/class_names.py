@@ -8,8 +8,9 @@ VOC = (
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
 
-# COCO numbers its 80 categories from 1 to 90 with gaps, and networks trained on it have an output
-# for each number. The gaps get names too, so that names stay unique and indices stay right.
+# COCO numbers its 80 categories from 1 to 90 with gaps. torchvision's networks have an output for
+# each number: the gaps get names too, so that names stay unique and indices stay right. Other
+# implementations count the categories without gaps.
 _COCO_NAMES = {
     1: "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant",
     13: "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe",
@@ -29,3 +30,4 @@ _BY_NUMBER = {
     for i, name in enumerate(names.split(","))
 }
 COCO = [_BY_NUMBER.get(number, f"unused {number}") for number in range(1, 91)]
+COCO_80 = [_BY_NUMBER[number] for number in sorted(_BY_NUMBER)]

@@ -23,6 +23,10 @@ def default_boxes(config: SSDConfig) -> np.ndarray:
         boxes[:, 2:] = boxes[:, 2:].clip(max=1)
     elif config.clip == "centre_and_size":
         boxes = boxes.clip(0, 1)
+    elif config.clip == "corners":
+        centres, half = boxes[:, :2], boxes[:, 2:] / 2
+        low, high = (centres - half).clip(min=0), (centres + half).clip(max=1)
+        boxes = np.concatenate(((low + high) / 2, high - low), axis=1)
     return boxes.astype(np.float32)
 
 

@@ -3,10 +3,10 @@
 
 On the CPU `postprocess_numpy` does the same, faster and without PyTorch.
 
-The order of steps is fixed (arXiv 1512.02325, section 3.1 and the end of section 4): softmax;
-scores above the threshold; the best `top_k` of each image and class; decoding of those alone,
-cut to the image; non-maximum suppression within each image and class; the best
-`max_detections` of each image.
+The order of steps (arXiv 1512.02325, section 3.1 and the end of section 4): softmax; scores
+above the threshold; the best `top_k` of each image and class; decoding of those alone, cut to the
+image; non-maximum suppression within each image and class; the best `max_detections` of each
+image. `SSDConfig.nms` says whether boxes are cut before or after the suppression.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchvision.ops import batched_nms
 
 from ssd_ros.detections import Thresholds
 from ssd_ros.model.box_coding import decode
-from ssd_ros.model.config import VARIANCES, SSDConfig
+from ssd_ros.model.config import NMS, VARIANCES, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.precision import all_finite, name_of
@@ -43,7 +43,7 @@ class Postprocessor:
         class_mask: np.ndarray | None = None,
         device: str = "cpu",
     ) -> None:
-        self._thresholds, self._variances = thresholds, config.variances
+        self._thresholds, self._variances, self._nms = thresholds, config.variances, config.nms
         self._defaults = torch.from_numpy(default_boxes(config)).to(device)
         self._mask = None if class_mask is None else torch.from_numpy(class_mask).to(device)
 
@@ -55,9 +55,8 @@ class Postprocessor:
             NotFiniteError: the outputs are not finite; no score is above a threshold then.
         """
         finite = all_finite(logits, offsets)  # comes with the rows: no wait of its own on a GPU
-        rows = postprocess(
-            logits, offsets, self._defaults, self._thresholds, self._mask, self._variances
-        )
+        options = (self._thresholds, self._mask, self._variances, self._nms)
+        rows = postprocess(logits, offsets, self._defaults, *options)
         on_host = torch.cat((finite.float().expand(1, rows.shape[1]), rows)).cpu().numpy()
         if not on_host[0, 0]:
             raise NotFiniteError(name_of(logits.dtype))
@@ -71,6 +70,7 @@ def postprocess(
     thresholds: Thresholds,
     class_mask: Tensor | None = None,
     variances: Sequence[float] = VARIANCES,
+    nms: NMS = "after_clipping",
 ) -> Tensor:
     """Detections of a batch.
 
@@ -81,6 +81,7 @@ def postprocess(
         thresholds: scores, overlaps and counts.
         class_mask: bool (C,), the classes to report; None for all.
         variances: of the offsets.
+        nms: as in `SSDConfig`.
 
     Returns:
         float32 tensor (D, 7), one row a detection: index of the image in the batch, 0-based
@@ -100,19 +101,27 @@ def postprocess(
     rows = best_first[_first_in_group(group[best_first], thresholds.top_k)]
 
     chosen = offsets[image_index[rows], box[rows]].float()
-    corners = decode(chosen, defaults[box[rows]].float(), variances).clamp(0, 1)
-    visible = (corners[:, 2:] > corners[:, :2]).all(dim=1).nonzero()[:, 0]
-    rows, corners = rows[visible], corners[visible]
-
+    corners = decode(chosen, defaults[box[rows]].float(), variances)
+    if nms == "after_clipping":
+        rows, corners = _visible(rows, corners)
     kept = _suppress(corners, score[rows], group[rows], thresholds.nms_iou_threshold)
     rows, corners = rows[kept], corners[kept]
     within = _first_in_group(image_index[rows], thresholds.max_detections)
     rows, corners = rows[within], corners[within]
+    if nms == "before_clipping":
+        rows, corners = _visible(rows, corners)
 
     by_image = image_index[rows].argsort(stable=True)
     rows, corners = rows[by_image], corners[by_image]
     columns = torch.stack((image_index[rows], label[rows]), dim=1).float()
     return torch.cat((columns, score[rows, None], corners), dim=1)
+
+
+def _visible(rows: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows whose boxes lie in the image at least in part, and those parts."""
+    corners = corners.clamp(0, 1)
+    visible = (corners[:, 2:] > corners[:, :2]).all(dim=1).nonzero()[:, 0]
+    return rows[visible], corners[visible]
 
 
 def _suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:

@@ -51,7 +51,7 @@ class Postprocessor:
         self, config: SSDConfig, thresholds: Thresholds, class_mask: np.ndarray | None = None
     ) -> None:
         self._thresholds, self._variances = thresholds, config.variances
-        self._defaults = default_boxes(config)
+        self._defaults, self._nms = default_boxes(config), config.nms
         self._dropped = None if class_mask is None else ~class_mask
 
     def __call__(self, logits: np.ndarray | Tensor, offsets: np.ndarray | Tensor) -> np.ndarray:
@@ -81,13 +81,20 @@ class Postprocessor:
         if self._dropped is not None:
             scores[self._dropped] = 0
         best = best_candidates(scores, rows, thresholds)
-        corners = decode(offsets[best.box], self._defaults[best.box], self._variances).clip(0, 1)
-        visible = (corners[:, 2:] > corners[:, :2]).all(axis=1).nonzero()[0]
-        best, corners = best.take(visible), corners[visible]
+        corners = decode(offsets[best.box], self._defaults[best.box], self._variances)
+        if self._nms == "after_clipping":
+            best, corners = _visible(best, corners)
         kept = suppress(
             corners, best.label, thresholds.nms_iou_threshold, thresholds.max_detections
         )
-        return best.take(kept), corners[kept]
+        return _visible(best.take(kept), corners[kept])
+
+
+def _visible(boxes: _Candidates, corners: np.ndarray) -> tuple[_Candidates, np.ndarray]:
+    """The boxes that lie in the image at least in part, and those parts."""
+    corners = corners.clip(0, 1)
+    visible = (corners[:, 2:] > corners[:, :2]).all(axis=1).nonzero()[0]
+    return boxes.take(visible), corners[visible]
 
 
 def _array(output: np.ndarray | Tensor) -> np.ndarray:
@@ -106,14 +113,14 @@ def rows_that_may_pass(logits: np.ndarray, score_threshold: float) -> np.ndarray
     if score_threshold >= 1:
         return np.empty(0, np.int64)
     odds = score_threshold / (1 - score_threshold)
-    background = logits[:, 0]
+    # OpenCV transposes several times faster than NumPy, and the maximum along the first axis is
+    # several times faster than along rows of some tens of classes.
+    columns = cv2.transpose(logits)
+    background = columns[0]
     # Below the exact bound by more than the rounding of the softmax and of this sum.
     margin = 1e-3 + 1e-6 * np.abs(background)
     bound = background + ((math.log(odds) if odds > 0 else -math.inf) - margin)
-    # OpenCV transposes several times faster than NumPy, and the maximum along the first axis is
-    # several times faster than along rows of some tens of classes.
-    best = cv2.transpose(logits)[1:].max(axis=0)
-    return (best > bound).nonzero()[0]
+    return np.flatnonzero(columns[1:].max(axis=0) > bound)
 
 
 def class_scores(logits: np.ndarray) -> np.ndarray:

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
-from itertools import groupby
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssd_ros.model import vgg16
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
-from ssd_ros.model.layers import Conv, check_cells, convolutions, map_channels
+from ssd_ros.model.layers import check_cells, heads, network
+from ssd_ros.model.steps import Add, Conv, Norm, Pool, Step, walk
+
+# Stages that start from He's distribution (arXiv 1502.01852); the others start from Xavier's.
+# conv10 and conv11 are no part of VGG16, but all trained weights so far started this way.
+_HE_INITIALISED = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv10", "conv11")
 
 
 class SSD(nn.Module):
@@ -46,15 +49,15 @@ class SSD(nn.Module):
         self.num_classes = num_classes
         self.config = config
 
-        stages = groupby(convolutions(config), key=lambda conv: conv.stage)
-        for name, convs in stages:
-            self.add_module(name, _stage(convs))
-            if name == "conv4":
-                vgg16.add_norm(self, config.channels[3][-1])
-        # Stages after the backbone's: their names are their places in `channels`.
-        self._extras = [f"conv{number}" for number in range(8, len(config.channels) + 1)]
-        self.scores = _heads(config, num_classes + 1)
-        self.offsets = _heads(config, 4)
+        self.network = network(config)
+        for step in self.network.steps:
+            if isinstance(step, Conv):
+                _add_module(self, step.name, _conv2d(step))
+            elif isinstance(step, Norm):
+                _add_module(self, step.name, L2Norm(step.channels, step.scale))
+        convs = heads(config, num_classes)
+        self.scores = nn.ModuleList(_conv2d(c) for c in convs if c.name.startswith("scores"))
+        self.offsets = nn.ModuleList(_conv2d(c) for c in convs if c.name.startswith("offsets"))
 
         # Derived from the configuration, so not in the state dict. Made on the CPU even where the
         # parameters are not: a network built on the meta device only lacks its weights.
@@ -69,12 +72,20 @@ class SSD(nn.Module):
         """Random start: He for the backbone, Xavier for what is new in SSD (section 2.2)."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
-                if name.split(".")[0] in vgg16.HE_INITIALISED:
+                if name.split(".")[0] in _HE_INITIALISED:
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 else:
                     nn.init.xavier_uniform_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        # Each residual block adds to the variance; without batch normalisation it would grow to
+        # the power of their number.
+        sums = [step for step in self.network.steps if isinstance(step, Add)]
+        with torch.no_grad():
+            for step in sums:
+                conv = self.get_submodule(step.reads[0])
+                assert isinstance(conv, nn.Conv2d)
+                conv.weight /= math.sqrt(len(sums))
 
     def normalise(self, images: Tensor) -> Tensor:
         """The network's input for 8-bit images.
@@ -90,10 +101,18 @@ class SSD(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The feature maps of a normalised input (B, 3, S, S), finest first."""
-        maps = vgg16.feature_maps(self, x)
-        for name in self._extras:
-            maps.append(self.get_submodule(name)(maps[-1]))
-        return maps
+        return walk(self.network, x, self.compute)
+
+    def compute(self, step: Step, x: Tensor, *others: Tensor) -> Tensor:
+        """The result of one step from the results that it reads."""
+        if isinstance(step, Conv):
+            x = self.get_submodule(step.name)(x)
+            return F.relu(x, inplace=True) if step.relu else x
+        if isinstance(step, Pool):
+            return F.max_pool2d(x, step.kernel, step.stride, step.padding, ceil_mode=step.round_up)
+        if isinstance(step, Add):
+            return F.relu(x + others[0], inplace=True)
+        return self.get_submodule(step.name)(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and offsets for every default box.
@@ -112,23 +131,32 @@ class SSD(nn.Module):
         )
 
 
-def _stage(convs: Iterable[Conv]) -> nn.Sequential:
-    """Convolutions with ReLU; only the convolutions count in the state dict's names."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for conv in convs:
-        index = conv.name.split(".")[1]
-        layers[index] = nn.Conv2d(
-            conv.inputs, conv.outputs, conv.kernel, conv.stride, conv.padding, conv.dilation
-        )
-        layers[f"relu{index}"] = nn.ReLU(inplace=True)
-    return nn.Sequential(layers)
+class L2Norm(nn.Module):
+    """See `steps.Norm`; after ParseNet, arXiv 1506.04579."""
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In float32: the sum of squares would leave the range of fp16.
+        unit = F.normalize(x.float(), dim=1).to(x.dtype)
+        return unit * self.scale.view(1, -1, 1, 1)
 
 
-def _heads(config: SSDConfig, values: int) -> nn.ModuleList:
-    """For each feature map the convolution that makes so many values a default box."""
-    return nn.ModuleList(
-        nn.Conv2d(channels, boxes * values, kernel_size=3, padding=1)
-        for channels, boxes in zip(map_channels(config), config.boxes_per_cell, strict=True)
+def _add_module(parent: nn.Module, path: str, module: nn.Module) -> None:
+    """Adds a module by the path that its parameters have in the state dict."""
+    *stages, name = path.split(".")
+    for stage in stages:
+        if stage not in dict(parent.named_children()):
+            parent.add_module(stage, nn.ModuleDict())
+        parent = parent.get_submodule(stage)
+    parent.add_module(name, module)
+
+
+def _conv2d(conv: Conv) -> nn.Conv2d:
+    return nn.Conv2d(
+        conv.inputs, conv.outputs, conv.kernel, conv.stride, conv.padding, conv.dilation
     )
 
 

@@ -1,52 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VGG16 as SSD's backbone: conv1 to conv7 and the L2 normalisation of conv4_3."""
+"""SSD with VGG16: conv1 to conv7, the normalised conv4_3, and the extra layers."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from ssd_ros.model.config import SSDConfig
+from ssd_ros.model.steps import INPUT, Builder, Network, Pool, check_counts
 
-CONV4_3_SCALE = 20.0
-# Stages that start from He's distribution (arXiv 1502.01852); the others start from Xavier's.
-# conv10 and conv11 are no part of VGG16, but all trained weights so far started this way.
-HE_INITIALISED = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv10", "conv11")
+_STAGES = (2, 2, 3, 3, 3, 1, 1)  # convolutions of conv1 to conv7
+# conv8 to conv11: stride and padding of the 3x3 convolution after the 1x1 one.
+_EXTRA_STAGES = ((2, 1), (2, 1), (1, 0), (1, 0))
 
 
-def add_norm(model: nn.Module, channels: int) -> None:
-    """Adds `norm4`; a direct child of the model, as its key in weights files has no prefix."""
-    model.add_module("norm4", L2Norm(channels, CONV4_3_SCALE))
+def network(config: SSDConfig) -> Network:
+    """The table of steps.
 
-
-def feature_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """The feature maps of conv4_3, normalised, and of conv7.
-
-    Args:
-        model: has the stages `conv1` to `conv7` and `norm4`.
-        x: (B, 3, S, S); S = 300 makes maps of 38 and 19 cells.
+    Raises:
+        ValueError: the channels are not of as many stages and convolutions as the network has.
     """
-    stage = model.get_submodule
-    x = F.max_pool2d(stage("conv1")(x), 2)
-    x = F.max_pool2d(stage("conv2")(x), 2)
-    x = F.max_pool2d(stage("conv3")(x), 2, ceil_mode=True)  # 75 -> 38
-    conv4_3 = stage("conv4")(x)
-    x = stage("conv5")(F.max_pool2d(conv4_3, 2))
-    conv7 = stage("conv7")(stage("conv6")(F.max_pool2d(x, 3, stride=1, padding=1)))
-    return [stage("norm4")(conv4_3), conv7]
-
-
-class L2Norm(nn.Module):
-    """Scales each position's channels to length 1, then by a learned factor a channel.
-
-    conv4_3 needs it: its activations are larger than the deeper maps' (arXiv 1512.02325, section
-    3.1, after ParseNet, arXiv 1506.04579).
-    """
-
-    def __init__(self, channels: int, scale: float) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((channels,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        # In float32: the sum of squares would leave the range of fp16.
-        unit = F.normalize(x.float(), dim=1).to(x.dtype)
-        return unit * self.scale.view(1, -1, 1, 1)
+    extras = _EXTRA_STAGES[: max(0, len(config.feature_maps) - 2)]  # two maps are the backbone's
+    check_counts(config.channels, (*_STAGES, *[2] * len(extras)))
+    build, x = Builder(), INPUT
+    for number, stage in enumerate(config.channels[:5], start=1):
+        for index, outputs in enumerate(stage, start=1):
+            x = build.conv(x, f"conv{number}.{index}", outputs, 3, padding=1)
+        if number == 4:
+            maps = [build.norm(x, "norm4")]
+        name = f"conv{number}.pool"
+        if number == 5:
+            x = build.add(Pool(name, (x,), 3, stride=1, padding=1))
+        else:
+            x = build.add(Pool(name, (x,), round_up=number == 3))  # 75 -> 38
+    x = build.conv(x, "conv6.0", config.channels[5][0], 3, padding=6, dilation=6)
+    x = build.conv(x, "conv7.0", config.channels[6][0], 1)
+    maps.append(x)
+    for number, ((stride, padding), (squeezed, outputs)) in enumerate(
+        zip(extras, config.channels[7:], strict=True), start=8
+    ):
+        x = build.conv(x, f"conv{number}.1", squeezed, 1)
+        x = build.conv(x, f"conv{number}.2", outputs, 3, stride=stride, padding=padding)
+        maps.append(x)
+    return Network(tuple(build.steps), tuple(maps))

@@ -18,7 +18,11 @@ MIB = 2**20
 
 
 def shipped_profile() -> Path:
-    """The package's profile: from the source folder, else from the installed share folder."""
+    """The package's profile: from the source folder, else from the installed share folder.
+
+    Raises:
+        LookupError: it is in neither.
+    """
     clone = Path(__file__).resolve().parents[2]
     if (clone / "package.xml").exists():
         return clone / "config" / "fastdds.xml"
@@ -97,4 +101,8 @@ def suggestion() -> str:
             "start the camera driver with the same Fast DDS profile; if it already has it, the CPU "
             "is overloaded: reduce the frame rate"
         )
-    return f"start the camera driver and this node with {PROFILE_VARIABLES[0]}={shipped_profile()}"
+    try:
+        file = str(shipped_profile())
+    except LookupError:  # copied without its share folder
+        file = "config/fastdds.xml of the ssd_ros repository"
+    return f"start the camera driver and this node with {PROFILE_VARIABLES[0]}={file}"

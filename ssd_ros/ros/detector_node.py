@@ -18,7 +18,7 @@ from ssd_ros.backends.create import import_engine, release_memory
 from ssd_ros.ros import model_loading, process
 from ssd_ros.ros.camera_set import CameraSet
 from ssd_ros.ros.diagnostics import DiagnosticsPublisher, node_status
-from ssd_ros.ros.guarded_node import SUCCESS, GuardedLifecycleNode
+from ssd_ros.ros.guarded_node import SUCCESS, THREADS, GuardedLifecycleNode
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 from ssd_ros.ros.parameter_table import DETECTOR
@@ -26,8 +26,8 @@ from ssd_ros.ros.parameter_updates import ParameterUpdates
 from ssd_ros.ros.parameters import declare
 from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
+from ssd_ros.ros.weights_download import WeightsDownload
 
-LOG_EVERY = 1.0  # seconds between two errors about failed callbacks
 ADAPT_EVERY = 0.2  # seconds between two checks of the image topics' publishers
 STOP_TIMEOUT = 10.0  # seconds that a transition waits for the batch that is being computed
 END_TIMEOUT = 1.5  # the same at the end of the process
@@ -39,10 +39,11 @@ LOADED = {"weights", "backend", "device", "precision", "threads"}
 class DetectorNode(GuardedLifecycleNode):
     """Detects objects in images of camera topics.
 
-    Three threads: the callback group `stream_group` stores the newest frame of each camera and has
+    Four threads: the callback group `stream_group` stores the newest frame of each camera and has
     the timers and the clock; the default group answers services, and may take seconds to load
-    weights; the inference loop takes the frames, runs the network and publishes. They share the
-    cameras, and the loop's detector, which is replaced and never changed.
+    weights, while `reading_group` answers those that change nothing; the inference loop takes the
+    frames, runs the network and publishes. They share the cameras, and the loop's detector, which
+    is replaced and never changed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -54,6 +55,7 @@ class DetectorNode(GuardedLifecycleNode):
         self._enabled = True
         self._pipeline: Pipeline | None = None  # None while unconfigured
         self._diagnostics = DiagnosticsPublisher(self)
+        self._download = WeightsDownload(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the ROS clock may be paused
         self.create_timer(1.0, self._publish_diagnostics, self.stream_group, clock=steady)
         self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self.stream_group, clock=steady)
@@ -64,10 +66,14 @@ class DetectorNode(GuardedLifecycleNode):
     # --- life cycle ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Configures and activates the node if the parameter `autostart` is true."""
+        """Configures and activates the node if `autostart` is true, after a download if need be."""
         if not self.get_parameter("autostart").value:
             self.get_logger().info("waiting to be configured and activated (autostart is false)")
-        elif self.trigger_configure() == SUCCESS:
+        elif (
+            self._state is NodeState.UNCONFIGURED
+            and not self._download.postpones(self.start)
+            and self.trigger_configure() == SUCCESS
+        ):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -105,13 +111,14 @@ class DetectorNode(GuardedLifecycleNode):
         self._close(END_TIMEOUT)
 
     def _close(self, timeout: float | None = None) -> None:
+        self._download.close()
         with self.lifecycle_lock:
             self._deactivate(timeout)
             self._cleanup()
 
     def _configure(self) -> None:
         settings = self._parameter_updates.settings()
-        detector = model_loading.load_detector(settings, self.get_logger())
+        detector = model_loading.load_detector(settings, self.get_logger(), self._download)
         frame_received = threading.Event()
         cameras = CameraSet(self, settings, self.stream_group, frame_received.set)
         self._diagnostics.set_cameras(cameras)
@@ -181,7 +188,8 @@ class DetectorNode(GuardedLifecycleNode):
             return None
         _check_live(changed, self.get_fully_qualified_name())
         if LOADED & set(changed):
-            return Update(settings, model_loading.load_detector(settings, self.get_logger()))
+            detector = model_loading.load_detector(settings, self.get_logger(), self._download)
+            return Update(settings, detector)
         detector = pipeline.loop.detector.with_thresholds(
             settings.thresholds, settings.class_filter
         )
@@ -218,6 +226,7 @@ class DetectorNode(GuardedLifecycleNode):
             self.failure,
             self.callback_failures,
             pipeline.loop if pipeline else None,
+            self._download.status,
         )
         self._diagnostics.publish(status, pipeline.settings.image_timeout if pipeline else 0.0)
 
@@ -237,8 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The import takes seconds. Later, while the weights are loaded, no signal could interrupt it.
     with contextlib.suppress(ValueError):  # not installed: configuring the node says so
         import_engine()
-    # While one thread loads new weights, the other continues to receive images.
-    return process.run("detector", DetectorNode, arguments, threads=2)
+    return process.run("detector", DetectorNode, arguments, THREADS)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def node_status(
     failure: str,
     callbacks: FailureLog,
     loop: InferenceLoop | None,
+    download: str,
 ) -> DiagnosticStatus:
     """The detector's status.
 
@@ -45,6 +46,7 @@ def node_status(
         failure: why the last transition failed; empty if it did not.
         callbacks: failures of callbacks, also of requests that cannot be served.
         loop: None while the node is unconfigured.
+        download: of weights that is running; empty if none is.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
     values: dict[str, object] = {"weights": weights, "failed callbacks": callbacks.count}
@@ -61,6 +63,10 @@ def node_status(
             warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
         warning = loop.busy or warning
         values |= _milliseconds("inference", loop.recent_durations)
+    if download:
+        values["download"] = download
+    if download and loop is None:  # what failed is what waits for the download
+        return _status(name, device, level, download, values)
     if failure:
         level = DiagnosticStatus.ERROR
     elif warning:

@@ -35,6 +35,8 @@ class _Enduring(Executor):
             super().spin_once(timeout_sec)
         except ExternalShutdownException:
             raise
+        except InvalidHandle:  # of what another thread has destroyed while it was waited for
+            return
         except Exception as error:
             self.report(f"a callback failed: {_text(error)}")
 

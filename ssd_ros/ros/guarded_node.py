@@ -7,13 +7,31 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from lifecycle_msgs.srv import GetAvailableStates, GetAvailableTransitions, GetState
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    GetParameterTypes,
+    ListParameters,
+)
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
+from ssd_ros.image import printable
 from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.failures import FailureLog
 
 LOG_EVERY = 1.0  # seconds between two errors about failed callbacks
+THREADS = 3  # of the executor, one for each callback group
+READING = {
+    GetAvailableStates,
+    GetAvailableTransitions,
+    GetState,
+    DescribeParameters,
+    GetParameters,
+    GetParameterTypes,
+    ListParameters,
+}
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -23,6 +41,7 @@ class GuardedLifecycleNode(LifecycleNode):
     Attributes:
         stream_group: callback group of all subscriptions, and of what must never wait for a
             service or a transition, which are in the default group.
+        reading_group: callback group of the services that change nothing.
         callback_failures: exceptions of callbacks and of requests.
         failure: why the last transition failed; empty if it did not.
         lifecycle_lock: held during transitions.
@@ -30,6 +49,7 @@ class GuardedLifecycleNode(LifecycleNode):
 
     def __init__(self, name: str, **options: Any) -> None:
         self.stream_group = MutuallyExclusiveCallbackGroup()
+        self.reading_group = MutuallyExclusiveCallbackGroup()
         self.callback_failures = FailureLog()
         self.failure = ""
         self.lifecycle_lock = threading.RLock()
@@ -45,11 +65,19 @@ class GuardedLifecycleNode(LifecycleNode):
         return super().create_subscription(*args, **options)
 
     def guard_services(self) -> None:
-        """Makes all services that exist now answer when their callback raises."""
+        """Makes all services that exist now answer when their callback raises.
+
+        Those that change nothing also answer while another one is busy.
+        """
         answer_always(self, self.report_failure)
+        for service in self.services:
+            if service.srv_type in READING:
+                service.callback_group = self.reading_group
+                self.reading_group.add_entity(service)
 
     def report_failure(self, text: str) -> None:
         """Logs what went wrong in a callback, and keeps it for the diagnostics."""
+        text = printable(text)  # it may quote a request or a message
         self.callback_failures.note(text)
         self.get_logger().error(text, throttle_duration_sec=LOG_EVERY)
 
@@ -72,7 +100,7 @@ class GuardedLifecycleNode(LifecycleNode):
                 step()
                 result = entities()
             except Exception as error:  # rclpy would drop the reason
-                self.failure, result = f"cannot {name}: {error}", FAILURE
+                self.failure, result = printable(f"cannot {name}: {error}"), FAILURE
             if result != SUCCESS:
                 self.failure = self.failure or f"cannot {name}: a managed entity failed"
                 self.get_logger().error(self.failure)

@@ -20,6 +20,7 @@ from ssd_ros.image import ImageError
 from ssd_ros.io.sources import open_source
 from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import process
+from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
 from ssd_ros.ros.parameters import declare
 
@@ -60,6 +61,7 @@ class ImageSource(Node):
         self.published = 0
         self._finished = False
         self._period = 1 / rate
+        answer_always(self, self.report_failure)
         topics = ", ".join(f"'{p.topic_name}'" for p in self._publishers_in_use)
         self.get_logger().info(f"publishing '{source}' on {topics} at {rate:g} Hz")
 

@@ -11,14 +11,16 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from ssd_ros.detector import Detector
 from ssd_ros.ros import malloc
 from ssd_ros.ros.settings import Settings
+from ssd_ros.ros.weights_download import WeightsDownload
 from ssd_ros.weights.weights import WeightsError
 
 
-def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
+def load_detector(settings: Settings, logger: RcutilsLogger, download: WeightsDownload) -> Detector:
     """Reads the weights and warms the network up.
 
     Args:
         logger: gets a line about what was loaded.
+        download: of the weights, where they have to be downloaded first; that is not waited for.
 
     Raises:
         WeightsError, ValueError, RuntimeError: the weights, the device, the precision or the
@@ -26,6 +28,7 @@ def load_detector(settings: Settings, logger: RcutilsLogger) -> Detector:
     """
     if not settings.weights:
         raise WeightsError("parameter 'weights' is empty, expected a weights file")
+    download.require(settings.weights)
 
     start = time.monotonic()
 

@@ -13,7 +13,7 @@ from typing import Any
 from ssd_ros.backends.backend import BACKENDS, PRECISIONS
 from ssd_ros.bit_depth import PERCENTILES, RANGES
 from ssd_ros.detections import Thresholds
-from ssd_ros.weights.names import DEMO
+from ssd_ros.weights.names import COCO
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,12 @@ DETECTOR: dict[str, ParameterSpec] = {
         live=False,
     ),
     "weights": ParameterSpec(
-        DEMO,
-        "Weights file: native .safetensors, or a torchvision ssd300_vgg16 state dict; `demo` "
-        "selects the bundled weights (five demo classes only). Setting it while the node runs "
+        COCO,
+        "Weights file: native .safetensors, or a .pth of a known implementation; "
+        "`coco` selects torchvision's (80 classes of everyday objects), downloaded once, `demo` "
+        "the bundled weights (five demo classes only). Setting it while the node runs "
         "loads and warms up the new model, then swaps between two frames.",
-        values="path of a file, or demo",
+        values="path of a file, coco, or demo",
     ),
     "backend": ParameterSpec(
         "auto",

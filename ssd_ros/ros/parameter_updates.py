@@ -10,6 +10,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from ssd_ros.image import printable
 from ssd_ros.ros.image_subscription import check_override
 from ssd_ros.ros.parameter_table import DETECTOR
 from ssd_ros.ros.settings import Settings, find_problems
@@ -80,7 +81,9 @@ class ParameterUpdates(Generic[T]):
             if new and self._check(old, new):
                 self._prepared = self._prepare(Settings.from_values(old | new), new)
         except Exception as error:  # of loading the weights: nearly anything
-            return SetParametersResult(successful=False, reason=str(error) or repr(error))
+            return SetParametersResult(
+                successful=False, reason=printable(str(error) or repr(error))
+            )
         if not self._has_post_set:  # Humble
             self._commit(parameters)
         return SetParametersResult(successful=True)

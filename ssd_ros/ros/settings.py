@@ -82,7 +82,7 @@ def find_problems(
             check_choices(DETECTOR, {name: values[name]})
         except ValueError as error:
             problems[name] = str(error)
-    if not {"image_topics", "image_transport"} & set(problems):
+    if "image_topics" not in problems:
         names, compressed = values["image_topics"], values["image_transport"] == "compressed"
         if not names or not all(names) or len(set(names)) != len(names):
             problem = f"image_topics must be different topic names, got {list(names)}"

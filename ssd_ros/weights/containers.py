@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two kinds of files that hold tensors: safetensors, and PyTorch's. No code in them runs.
+"""Files that hold tensors: safetensors, and PyTorch's. No code in them runs.
 
 Which network the tensors are of is none of this module's business; see `layouts`.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
-import re
-from collections.abc import Callable, Mapping
+import math
+import os
+import stat
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
-import safetensors
 
 from ssd_ros.model.layers import Shape
+from ssd_ros.weights import pytorch_file, safetensors_file, state_dicts
+from ssd_ros.weights.arrays import ITEM_SIZES, Arrays
 from ssd_ros.weights.weights import WeightsError
 
-Arrays = dict[str, np.ndarray]
-
-_DTYPES = {
-    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
-    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8"},
-}
+MAX_SIZE = 1 << 31  # bytes of a file and of all its tensors; SSD300 with VGG16 has 136 MB
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -51,36 +49,37 @@ class Header:
 
 
 def open_file(path: Path) -> tuple[Header, Callable[[], Arrays]]:
-    """A file's header, and a function that reads its tensors.
+    """A file's header, and a function that reads its tensors; to be called once, at most.
 
-    The kind is recognised by the first bytes, not by the name.
+    The kind is recognised by the first bytes, not by the name. The file stays open until the
+    function has read it or is forgotten, so that header and tensors are those of one file. It is
+    read, not mapped: a mapped file that is overwritten meanwhile would kill the process.
 
     Raises:
-        WeightsError: the file cannot be read, is damaged, or would run code; the function may
+        WeightsError: the file cannot be read, is damaged, or holds no tensors; the function may
             raise it, too.
     """
+    file, size = _open_regular(path)
     try:
-        # Read, not mapped: a mapped file that is overwritten later would kill the process.
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror}") from None
-    if not data:
-        raise WeightsError("is empty")
-    # First, because its first bytes are a length, and may be those of a pickle or a zip archive.
-    if data[8:9] == b"{":
-        return _safetensors_header(data), lambda: _safetensors_arrays(data)
-    if data.startswith((b"PK", b"\x80")):
-        tensors = _unpickle(data)
-        header = Header(
-            {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-            {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in tensors.items()},
-        )
-        return header, lambda: {key: _from_torch(key, tensor) for key, tensor in tensors.items()}
-    raise WeightsError("is neither a .safetensors file nor a PyTorch state dict")
+        with _reading():
+            header, read = _read_header(file, size)
+        _check_size(header)
+    except BaseException:
+        file.close()
+        raise
+
+    def load() -> Arrays:
+        with file, _reading():
+            return read()
+
+    weakref.finalize(load, file.close)
+    return header, load
 
 
 def load_floats(header: Header, load: Callable[[], Arrays]) -> Arrays:
     """The tensors of a file as arrays of finite numbers.
+
+    The batch counters of batch normalisation are integers; no network needs them to run.
 
     Args:
         header, load: as `open_file` returns them.
@@ -89,7 +88,7 @@ def load_floats(header: Header, load: Callable[[], Arrays]) -> Arrays:
         WeightsError: a tensor is not floating point, or holds NaN or infinite values.
     """
     for key, dtype in header.dtypes.items():
-        if dtype not in _FLOATS:
+        if dtype not in _FLOATS and not key.endswith(".num_batches_tracked"):
             raise WeightsError(f"tensor '{key}' has type {dtype}, expected floating point")
     tensors = load()
     for key, array in tensors.items():
@@ -98,77 +97,76 @@ def load_floats(header: Header, load: Callable[[], Arrays]) -> Arrays:
     return tensors
 
 
-def _safetensors_header(data: bytes) -> Header:
-    """Names, shapes and types from the JSON that a .safetensors file starts with."""
+def _open_regular(path: Path) -> tuple[BinaryIO, int]:
+    """An open file and its size; a pipe or a device, which may never end, is not read."""
+    with _reading():
+        _check_regular(os.stat(path))  # opening some devices has effects
+        # Non-blocking, should it be replaced by a pipe just now.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     try:
-        entries = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = dict(entries.pop("__metadata__", None) or {})
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("metadata must be texts")
-        shapes = {key: tuple(map(int, entry["shape"])) for key, entry in entries.items()}
-        dtypes = {key: _DTYPES.get(e["dtype"], str(e["dtype"])) for key, e in entries.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(error) from None
-    return Header(shapes, dtypes, metadata)
+        status = os.fstat(file.fileno())
+        _check_regular(status)
+    except BaseException:
+        file.close()
+        raise
+    return file, status.st_size
 
 
-def _safetensors_arrays(data: bytes) -> Arrays:
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise WeightsError("is not a regular file")
+    if not status.st_size:
+        raise WeightsError("is empty")
+    if status.st_size > MAX_SIZE:
+        raise WeightsError(f"has {status.st_size} bytes, expected at most {MAX_SIZE}")
+
+
+def _read_header(file: BinaryIO, size: int) -> tuple[Header, Callable[[], Arrays]]:
+    """A file's header, and a function that reads its tensors while the file is open."""
+    start = file.read(9)
+    file.seek(0)
+    # First, because its first bytes are a length, and may be those of a pickle or a zip archive.
+    if start[8:] == b"{":
+        entries, metadata = safetensors_file.read_header(file, size)
+        entries = state_dicts.without_prefix(entries)
+        header = Header(
+            {key: entry.shape for key, entry in entries.items()},
+            {key: entry.dtype for key, entry in entries.items()},
+            metadata,
+        )
+        return header, partial(safetensors_file.load, file, entries)
+    if not start.startswith((pytorch_file.ZIP, b"\x80")):
+        raise WeightsError("is neither a .safetensors file nor a PyTorch state dict")
+    zipped = start.startswith(pytorch_file.ZIP)
+    open_content = pytorch_file.open_zip if zipped else pytorch_file.open_legacy
+    content, bytes_of = open_content(file)
+    views = state_dicts.find(content)
+    header = Header(
+        {key: view.shape for key, view in views.items()},
+        {key: view.dtype for key, view in views.items()},
+    )
+    return header, partial(pytorch_file.load, views, bytes_of)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Any failure as a WeightsError: of broken data, readers raise nearly anything."""
     try:
-        entries = safetensors.deserialize(data)  # checks that all offsets lie in the file
-    except safetensors.SafetensorError as error:
-        raise _damaged(error) from None
-    arrays = {}
-    for key, entry in entries:
-        if entry["dtype"] == "BF16":  # the upper half of a float32
-            bits = np.frombuffer(entry["data"], "<u2").astype(np.uint32) << 16
-            array = bits.view(np.float32)
-        elif entry["dtype"] in _DTYPES:
-            array = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
-        else:
-            raise WeightsError(f"tensor '{key}' has type {entry['dtype']}, which NumPy lacks")
-        arrays[key] = array.reshape(entry["shape"])
-    return arrays
+        yield
+    except WeightsError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror}") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"is damaged or truncated ({reason:.200})") from None
 
 
-def _damaged(error: Exception) -> WeightsError:
-    return WeightsError(f"is a damaged or truncated .safetensors file ({error})")
-
-
-def _from_torch(key: str, tensor: Any) -> np.ndarray:
-    tensor = tensor.detach()
-    try:
-        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    except (TypeError, RuntimeError) as error:  # sparse, quantised, …
-        raise WeightsError(f"tensor '{key}' is no plain array ({error})") from None
-
-
-def _unpickle(data: bytes) -> dict[str, Any]:
-    """The PyTorch tensors of a state dict, also where a training script nested it."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise WeightsError(
-            "is a PyTorch state dict, which only PyTorch reads; convert it where PyTorch is "
-            "installed: python -m ssd_ros.weights convert SRC DST"
-        ) from None
-    try:
-        content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named:
-            raise WeightsError(
-                f"refused: the pickle references {named[1]} and could execute code; save only the "
-                "state dict: torch.save(model.state_dict(), …)"
-            ) from None
-        raise WeightsError("is a damaged PyTorch file, or holds more than tensors") from None
-    except Exception as error:  # the unpickler raises nearly anything at broken data
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise WeightsError(f"is a damaged or truncated PyTorch file ({reason})") from None
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
-    ):
-        raise WeightsError(f"holds a {type(content).__name__}, expected a state dict of tensors")
-    return dict(content)
+def _check_size(header: Header) -> None:
+    """Refuses tensors that are much larger than what they are views of."""
+    size = sum(
+        math.prod(shape) * ITEM_SIZES.get(header.dtypes[key], 1)
+        for key, shape in header.shapes.items()
+    )
+    if size > MAX_SIZE:
+        raise WeightsError(f"has tensors of {size} bytes, expected at most {MAX_SIZE}")

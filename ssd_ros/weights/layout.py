@@ -12,6 +12,21 @@ from ssd_ros.weights.containers import Arrays, Header
 from ssd_ros.weights.weights import Weights
 
 
+class UnnamedClassesError(ValueError):
+    """A file without class names, whose number of classes does not tell its dataset.
+
+    Attributes:
+        count: number of classes, without the background.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"has {count} classes but no class names; convert it: python -m ssd_ros.weights "
+            "convert SRC DST --classes NAME NAME …"
+        )
+        self.count = count
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """Why a file is not of a family; near misses are told from files of other networks.
@@ -23,6 +38,7 @@ class Mismatch:
         misshapen: name, shape in the file and expected shape of other tensors.
         matching: number of tensors that the file and the family have in common.
         note: what the expected shapes are for, or, without any, what else is wrong.
+        hint: what the network is instead, for a file that is certainly of the family's code.
     """
 
     family: str
@@ -31,14 +47,15 @@ class Mismatch:
     misshapen: tuple[tuple[str, Shape, Shape], ...] = ()
     matching: int = 0
     note: str = ""
+    hint: str = ""
 
     @property
     def near(self) -> bool:
         """Whether the file is of the family, but for mistakes: most of its tensors are there."""
-        return self.matching > len(self.missing)
+        return bool(self.hint) or self.matching > len(self.missing)
 
     def __str__(self) -> str:
-        reasons = []
+        reasons = [self.hint] if self.hint else []
         if self.missing:
             reasons.append(f"lacks {some(self.missing)}")
         if self.extra:
@@ -54,16 +71,14 @@ class Mismatch:
         return "; ".join(reasons)
 
 
-class Layout(Protocol):
-    """One family; a module with these names is one.
+class Family(Protocol):
+    """A family that is recognised; a module with these names is one.
 
     Attributes:
         FAMILY: its name in messages.
-        MARK: what its files are recognised by, for the message about a file of no family.
     """
 
     FAMILY: str
-    MARK: str
 
     def inspect(self, header: Header) -> Mismatch | None:
         """Compares a file's header with the family, before any tensor is read.
@@ -74,6 +89,16 @@ class Layout(Protocol):
         Raises:
             ValueError: the file claims to be of the family, but its metadata are unusable.
         """
+
+
+class Layout(Family, Protocol):
+    """A family that can be read.
+
+    Attributes:
+        MARK: what its files are recognised by, for the message about a file of no family.
+    """
+
+    MARK: str
 
     def convert(
         self, tensors: Arrays, header: Header, class_names: Sequence[str] | None
@@ -86,7 +111,8 @@ class Layout(Protocol):
             class_names: names without the background; None for the file's own.
 
         Raises:
-            ValueError: the names are missing, not different, or not as many as the network has.
+            UnnamedClassesError: there are no names.
+            ValueError: the names are not different, or not as many as the network has.
         """
 
 

@@ -22,7 +22,9 @@ from typing import Any
 from ssd_ros import atomic
 from ssd_ros.model.config import PAPER_VOC, FeatureMap, SSDConfig, scaled_channels, ssd300_maps
 from ssd_ros.model.layers import tensor_shapes
-from ssd_ros.weights.containers import Arrays, Header, load_floats, open_file
+from ssd_ros.weights import safetensors_file
+from ssd_ros.weights.arrays import Arrays, encode
+from ssd_ros.weights.containers import Header, load_floats, open_file
 from ssd_ros.weights.layout import Mismatch, check_count, compare
 from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.quantisation import parse as parse_quantisation
@@ -36,7 +38,7 @@ FORMAT_1 = "ssd_ros/1"
 
 def inspect(header: Header) -> Mismatch | None:
     """See `Layout.inspect`. Only metadata tell a native file from the bare state dict of one."""
-    if "format" not in header.metadata:
+    if not header.metadata.get("format", "").startswith("ssd_ros/"):  # other libraries write "pt"
         names = tensor_shapes(PAPER_VOC, 1)
         missing = tuple(key for key in names if key not in header.shapes)
         extra = tuple(key for key in header.shapes if key not in names)
@@ -79,9 +81,19 @@ def _parse(
             quantisation = parse_quantisation(_value(metadata, "quantisation"), config)
     except WeightsError:
         raise
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
         raise WeightsError(f"has unusable metadata: {error}") from None
     return classes, config, training, quantisation
+
+
+def config_to_text(config: SSDConfig) -> str:
+    """The configuration as JSON, for `config_from_text`."""
+    return json.dumps(asdict(config))
+
+
+def config_from_text(text: str) -> SSDConfig:
+    """Raises WeightsError, ValueError or TypeError where the text is none of `config_to_text`."""
+    return _config({"config": text})
 
 
 def _config(metadata: Mapping[str, str]) -> SSDConfig:
@@ -104,6 +116,7 @@ def _config(metadata: Mapping[str, str]) -> SSDConfig:
             variances=_numbers(values["variances"]),
             backbone=values["backbone"],
             input_size=int(values["input_size"]),
+            nms=values.get("nms", SSDConfig.nms),  # not in the first files of version 2
         )
     except KeyError as error:
         raise WeightsError(f"metadata 'config' has no {error}") from None
@@ -145,8 +158,6 @@ def _numbers(values: Any) -> tuple[float, ...]:
 def write(path: str | Path, weights: Weights) -> None:
     """Writes a native file; an existing one is replaced only by one that can be read.
 
-    Needs PyTorch, unlike reading.
-
     Raises:
         WeightsError: what was written cannot be read: tensors that are missing, misshapen or not
             finite, or unusable class names.
@@ -158,23 +169,17 @@ def write(path: str | Path, weights: Weights) -> None:
 
 
 def to_bytes(weights: Weights) -> bytes:
-    """The content of a native file, unchecked. Needs PyTorch."""
-    import safetensors.torch
-    import torch
-
+    """The content of a native file, unchecked."""
     metadata = {
         "format": FORMAT,
         "classes": json.dumps(weights.classes, ensure_ascii=False),
-        "config": json.dumps(asdict(weights.config)),
+        "config": config_to_text(weights.config),
         "training": json.dumps(dict(weights.training), ensure_ascii=False),
     }
     if weights.quantisation is not None:
         metadata["quantisation"] = json.dumps(weights.quantisation.to_json())
-    tensors = {}
-    for key, value in weights.tensors.items():
-        tensor = torch.as_tensor(value).detach().cpu().contiguous()
-        tensors[key] = tensor.bfloat16() if key in weights.bfloat16 else tensor
-    return safetensors.torch.save(tensors, metadata)
+    tensors = {key: encode(t, key in weights.bfloat16) for key, t in weights.tensors.items()}
+    return safetensors_file.to_bytes(tensors, metadata)
 
 
 def _read_back(path: Path) -> None:

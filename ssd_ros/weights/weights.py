@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,27 @@ if TYPE_CHECKING:
     from ssd_ros.weights.quantisation import Quantisation
 
 
+_LONGEST = 2000  # characters of a message
+_LONGEST_NAME = 200  # characters of a class name
+_CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories; Cs: halves of a character, which ROS
+# messages cannot carry
+
+
+def printable(text: str) -> str:
+    """A text from a file for a line in a log or on a terminal: control characters are escaped, and
+    what is very long is cut."""
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
 class WeightsError(ValueError):
-    """A weights file that cannot be used; the message names the file and the reason."""
+    """A weights file that cannot be used; the message names the file and the reason.
+
+    Names and values in it come from the file, so it is made `printable`.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 @dataclass(frozen=True)
@@ -61,7 +81,8 @@ def check_class_names(names: Any) -> tuple[str, ...]:
     """Class names as a tuple.
 
     Raises:
-        WeightsError: they are not different, non-empty texts.
+        WeightsError: they are not different, non-empty texts, or what neither a message can carry
+            nor a terminal should: control characters and parts of characters.
     """
     if (
         not isinstance(names, list)
@@ -70,4 +91,10 @@ def check_class_names(names: Any) -> tuple[str, ...]:
         or len(set(names)) != len(names)
     ):
         raise WeightsError(f"classes must be different, non-empty names, got {names!r:.200}")
+    for name in names:
+        if len(name) > _LONGEST_NAME or any(unicodedata.category(c) in _CONTROL for c in name):
+            raise WeightsError(
+                f"class names must have at most {_LONGEST_NAME} characters and no control "
+                f"characters, got {name!r:.200}"
+            )
     return tuple(names)

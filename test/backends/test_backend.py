@@ -12,7 +12,7 @@ import torch
 from ssd_ros.backends import create as create_module
 from ssd_ros.backends.backend import BACKENDS, BackendOptions
 from ssd_ros.backends.create import choose, create
-from ssd_ros.backends.openvino import choose_precision
+from ssd_ros.backends.openvino import choose_precision, engine
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
@@ -121,7 +121,8 @@ def test_pytorch_s_threads_are_set_where_they_are_asked_for(weights):
 
 
 def test_openvino_runs_with_the_threads_that_are_asked_for(weights):
-    assert "1 threads" in create(weights, BackendOptions("openvino", threads=1)).note
+    assert ", 1 thread" in create(weights, BackendOptions("openvino", threads=1)).note
+    assert ", 2 threads" in create(weights, BackendOptions("openvino", threads=2)).note
 
 
 SIGNAL_AFTER_SWAPS = """
@@ -167,23 +168,36 @@ def test_a_device_that_does_not_exist_is_refused_by_name(weights):
 
 
 @pytest.mark.parametrize(
-    ("options", "cuda", "installed", "expected"),
+    ("options", "cuda", "installed", "expected", "reason"),
     [
-        ((), True, True, "pytorch"),
-        ((), False, True, "openvino"),
-        ((), False, False, "pytorch"),
-        (("auto", "cpu"), True, True, "openvino"),
-        (("auto", "cpu"), True, False, "pytorch"),
-        (("auto", "cuda"), False, True, "pytorch"),
-        (("pytorch",), False, True, "pytorch"),
-        (("openvino",), True, False, "openvino"),
+        ((), True, True, "pytorch", "a CUDA device"),
+        ((), False, True, "openvino", "no CUDA device here"),
+        ((), False, False, "pytorch", "no CUDA device here, and OpenVINO is not installed"),
+        (("auto", "cpu"), True, True, "openvino", "device 'cpu'"),
+        (("auto", "cpu"), True, False, "pytorch", "device 'cpu', and OpenVINO is not installed"),
+        (("auto", "cuda"), False, True, "pytorch", ""),
+        (("auto", "auto", "int8"), True, True, "openvino", "precision 'int8' needs the CPU"),
+        (("pytorch",), False, True, "pytorch", ""),
+        (("openvino",), True, False, "openvino", ""),
     ],
 )
-def test_auto_is_cuda_then_openvino_then_pytorch(options, cuda, installed, expected, monkeypatch):
+def test_auto_is_cuda_then_openvino_then_pytorch(
+    options, cuda, installed, expected, reason, monkeypatch
+):
     monkeypatch.setattr(create_module, "_cuda_is_available", lambda: cuda)
     if not installed:
         monkeypatch.setitem(sys.modules, "openvino", None)
-    assert choose(BackendOptions(*options)) == expected
+    assert choose(BackendOptions(*options)) == (expected, reason)
+
+
+def test_the_note_says_why_auto_chose_what_runs(weights, monkeypatch):
+    monkeypatch.setattr(create_module, "_cuda_is_available", lambda: False)
+    note = create(weights, BackendOptions()).note
+    assert note.startswith("OpenVINO ")
+    precision = choose_precision("auto", engine().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    assert f"; {precision} as the processor has " in note
+    assert note.endswith("; no CUDA device here")
+    assert " as " not in create(weights, BackendOptions("openvino", "cpu", "fp32")).note
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_two_frames_never_share_an_annotated_image(tmp_path):
     assert sink.reserve(frame("a/0.png")) == sink.reserve(frame("a/0.png")) == "0.jpg"
     with pytest.raises(FileExistsError, match=r"'a/0\.png' and 'b/0\.bmp' would both .* '0\.jpg'"):
         sink.write(frame("b/0.bmp"), IMAGE, FOUND)
+    sink.close()
     assert not (tmp_path / "drawn").exists()
 
 

@@ -96,3 +96,13 @@ def test_a_configuration_that_makes_no_sense_is_refused_by_field(field, value):
 def test_a_feature_map_that_makes_no_sense_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=field):
         FeatureMap(**{"cells": 3, "step": 100, "box_sizes": ((0.1, 0.1),), field: value})
+
+
+def test_boxes_can_be_cut_to_the_image():
+    config = replace(PAPER_VOC, clip="corners")
+    centres, sizes = np.split(default_boxes(config).astype(np.float64), 2, axis=1)
+    whole_centres, whole_sizes = np.split(default_boxes(PAPER_VOC).astype(np.float64), 2, axis=1)
+    for side in (-1, 1):
+        whole = whole_centres + side * whole_sizes / 2
+        np.testing.assert_allclose(centres + side * sizes / 2, whole.clip(0, 1), atol=1e-6)
+    assert (whole_sizes - sizes).max() > 0.4

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from ssd_ros.detections import Thresholds
+from ssd_ros.model import postprocess_numpy
 from ssd_ros.model.box_coding import encode
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes
@@ -89,6 +90,26 @@ def test_only_the_best_top_k_of_a_class_reach_the_suppression():
 def test_boxes_are_cut_to_the_image_and_invisible_ones_dropped():
     rows = run(outputs(([-0.2, 0.5, 0.3, 1.4], 0, 0.9), ([1.1, 0.1, 1.4, 0.4], 1, 0.8)))
     torch.testing.assert_close(rows[:, 3:], torch.tensor([[0.0, 0.5, 0.3, 1.0]]))
+
+
+def test_suppression_compares_whole_boxes_or_their_visible_parts_as_configured():
+    # Their IoU is 0.4 as wholes, and 0.7 for the parts within the image.
+    inside, across = [0.0, 0.0, 0.35, 0.5], [-0.375, 0.0, 0.5, 0.5]
+    whole = box_iou(torch.tensor([inside]), torch.tensor([across])).item()
+    cut = box_iou(torch.tensor([inside]), torch.tensor([across]).clamp(0, 1)).item()
+    assert (round(whole, 2), round(cut, 2)) == (0.4, 0.7)
+    found = outputs((inside, 0, 0.9), (across, 0, 0.8))
+    for nms, count in (("after_clipping", 1), ("before_clipping", 2)):
+        config = replace(PAPER_VOC, nms=nms)
+        for rows in (
+            Postprocessor(config, Thresholds(nms_iou_threshold=0.5))(*found),
+            postprocess_numpy.Postprocessor(config, Thresholds(nms_iou_threshold=0.5))(*found),
+        ):
+            assert len(rows) == count
+            assert rows[:, 3:].min() >= 0
+    beside = outputs((inside, 0, 0.9), ([-0.5, 0, -0.1, 0.5], 1, 0.8))
+    config = replace(PAPER_VOC, nms="before_clipping")
+    assert Postprocessor(config, Thresholds())(*beside)[:, 1].tolist() == [0]
 
 
 def test_classes_outside_the_mask_are_not_reported():

@@ -63,16 +63,18 @@ def assert_same_rows(rows: np.ndarray, expected: np.ndarray) -> None:
     top_k=st.sampled_from([1, 7, 50, 400]),
     most=st.sampled_from([1, 5, 200, 10_000]),
     masked=st.booleans(),
+    nms=st.sampled_from(["after_clipping", "before_clipping"]),
 )
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_detections_are_those_of_pytorch(
-    seed, batch, classes, spread, background, score, overlap, top_k, most, masked
+    seed, batch, classes, spread, background, score, overlap, top_k, most, masked, nms
 ):
+    config = replace(SMALL, nms=nms)
     outputs = made_outputs(seed, batch, classes, spread, background)
     thresholds = Thresholds(score, overlap, most, top_k)
     mask = np.random.default_rng(seed).random(classes) < 0.5 if masked else None
-    rows = Postprocessor(SMALL, thresholds, mask)(*outputs)
-    assert_same_rows(rows, by_pytorch(outputs, SMALL, thresholds, mask))
+    rows = Postprocessor(config, thresholds, mask)(*outputs)
+    assert_same_rows(rows, by_pytorch(outputs, config, thresholds, mask))
 
 
 @given(seed=st.integers(0, 2**32 - 1), top_k=st.sampled_from([3, 50]), most=st.integers(1, 300))

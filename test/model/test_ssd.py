@@ -11,12 +11,11 @@ from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
 from ssd_ros.detections import Thresholds
-from ssd_ros.model.config import PAPER_VOC, TORCHVISION
+from ssd_ros.model.config import PAPER_VOC, RESNET50, TORCHVISION
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.layers import tensor_shapes
 from ssd_ros.model.postprocess import postprocess
-from ssd_ros.model.ssd import SSD
-from ssd_ros.model.vgg16 import L2Norm
+from ssd_ros.model.ssd import SSD, L2Norm
 from ssd_ros.weights import reader
 
 
@@ -29,16 +28,24 @@ def smooth_image(seed: int) -> Tensor:
     return (255 * image).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-@pytest.mark.parametrize("config", [PAPER_VOC, TORCHVISION], ids=["paper", "torchvision"])
-def test_every_default_box_gets_logits_and_offsets(config):
+@pytest.mark.parametrize(
+    ("config", "cells", "count"),
+    [
+        (PAPER_VOC, (38, 19, 10, 5, 3, 1), 8732),
+        (TORCHVISION, (38, 19, 10, 5, 3, 1), 8732),
+        (RESNET50, (38, 19, 10, 5, 3, 2), 8744),
+    ],
+    ids=["paper", "torchvision", "resnet50"],
+)
+def test_every_default_box_gets_logits_and_offsets(config, cells, count):
     model = SSD(num_classes=3, width=0.125, config=config).eval()
     with torch.inference_mode():
         maps = model.features(torch.rand(2, 3, 300, 300))
         logits, offsets = model(torch.rand(2, 3, 300, 300))
-    assert [tuple(m.shape[-2:]) for m in maps] == [(s, s) for s in (38, 19, 10, 5, 3, 1)]
-    assert logits.shape == (2, 8732, 4)
-    assert offsets.shape == (2, 8732, 4)
-    assert model.defaults.shape == (8732, 4)
+    assert [tuple(m.shape[-2:]) for m in maps] == [(s, s) for s in cells]
+    assert logits.shape == (2, count, 4)
+    assert offsets.shape == (2, count, 4)
+    assert model.defaults.shape == (count, 4)
 
 
 def test_width_scales_the_channels_and_one_is_vgg16():
@@ -50,18 +57,35 @@ def test_width_scales_the_channels_and_one_is_vgg16():
     assert parameters(0.25) < parameters(1.0) / 10
 
 
+@pytest.mark.parametrize("config", [PAPER_VOC, RESNET50], ids=lambda config: config.backbone)
 @pytest.mark.parametrize("width", [0.0625, 0.3, 1.0])
-def test_the_table_of_layers_names_the_state_dict_s_tensors(width):
-    config = PAPER_VOC.with_width(width)
+def test_the_table_of_steps_names_the_state_dict_s_tensors(config, width):
+    config = config.with_width(width)
+    assert config.width == pytest.approx(width, rel=0.05)
     with torch.device("meta"):
         state = SSD(3, config=config).state_dict()
     assert tensor_shapes(config, 3) == {key: tuple(t.shape) for key, t in state.items()}
 
 
+@pytest.mark.parametrize(
+    "channels",
+    [
+        RESNET50.channels[:-1],
+        (*RESNET50.channels[:-1], (256, 256)),
+        ((64,), (64, 64, 256, 64, 64, 128, 64, 64, 256), *RESNET50.channels[2:]),
+    ],
+)
+def test_channels_that_make_no_resnet50_are_refused(channels):
+    with pytest.raises(
+        ValueError, match=r"channels must be (of stages|equal where 'conv2.2' adds)"
+    ):
+        SSD(2, config=replace(RESNET50, channels=channels))
+
+
 def test_channels_can_be_chosen_one_by_one():
     channels = (*PAPER_VOC.with_width(0.125).channels[:-1], (24, 40))
     model = SSD(2, config=replace(PAPER_VOC, channels=channels)).eval()
-    assert model.conv11[2].weight.shape == (40, 24, 3, 3)
+    assert model.get_submodule("conv11.2").weight.shape == (40, 24, 3, 3)
     with torch.inference_mode():
         assert model(torch.rand(1, 3, 300, 300))[0].shape == (1, 8732, 3)
 
@@ -96,8 +120,9 @@ def test_a_network_that_cannot_be_is_refused_by_name(arguments, named):
         SSD(**{"num_classes": 2, **arguments})
 
 
-def test_gradients_reach_every_parameter():
-    model = SSD(num_classes=2, width=0.125)
+@pytest.mark.parametrize("config", [PAPER_VOC, RESNET50], ids=lambda config: config.backbone)
+def test_gradients_reach_every_parameter(config):
+    model = SSD(num_classes=2, width=0.125, config=config)
     logits, offsets = model(torch.rand(1, 3, 300, 300))
     (logits.square().mean() + offsets.square().mean()).backward()
     silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]

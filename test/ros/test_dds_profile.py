@@ -4,7 +4,9 @@
 That every image arrives with the profile is measured by benchmarks/promises.py.
 """
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,3 +139,15 @@ def test_without_the_profile_the_node_finds_out_that_images_are_lost(graph, weig
     graph.start_process("ssd_ros.ros.detector_node", {"weights": weights, "device": "cpu"})
     graph.start_command([sys.executable, "-c", SENDER, graph.name("image_raw")], cwd=ROOT)
     graph.wait_for_log("are lost in transport")
+
+
+def test_a_package_without_its_share_folder_still_has_a_suggestion(tmp_path):
+    shutil.copytree(ROOT / "ssd_ros", tmp_path / "ssd_ros")
+    program = "from ssd_ros.ros import dds_profile; print(dds_profile.suggestion())"
+    unset = dict.fromkeys(PROFILE_VARIABLES, "")
+    environment = {**os.environ, **unset, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert f"{PROFILE_VARIABLES[0]}=" in result.stdout

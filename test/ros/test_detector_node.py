@@ -28,7 +28,7 @@ from ssd_ros import detect
 from ssd_ros.drawing import annotate
 from ssd_ros.model.ssd import SSD
 from ssd_ros.ros import camera as camera_module
-from ssd_ros.ros import detector_node, model_loading
+from ssd_ros.ros import detector_node, failures, model_loading
 from ssd_ros.ros.camera import LATCHED
 from ssd_ros.ros.parameter_table import DETECTOR
 
@@ -236,7 +236,7 @@ def test_a_batch_that_does_not_end_delays_a_transition_only_until_the_timeout(
     assert node.change("deactivate")
     graph.wait_for_log("inference did not stop within 0.1 s")
     assert not node.change("activate"), "two threads must not share a detector"
-    assert "has not ended" in graph.status("detector").summary
+    wait_for(lambda: "has not ended" in graph.status("detector").summary, "the reason")
     assert node.state == "inactive"
 
     gate.open()
@@ -251,6 +251,7 @@ def test_a_batch_that_fails_is_reported_and_the_next_one_is_answered(
     def fail(detector, images):
         raise RuntimeError("out of memory")
 
+    monkeypatch.setattr(failures, "REMEMBERED", 0.5)
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
     camera.detect(images[0])
@@ -266,9 +267,10 @@ def test_a_batch_that_fails_is_reported_and_the_next_one_is_answered(
 
 
 def test_an_image_whose_outputs_are_not_finite_is_an_error_and_not_an_empty_answer(
-    graph, parameters, images, tmp_path
+    graph, parameters, images, tmp_path, monkeypatch
 ):
     file = write_overflowing_weights(tmp_path / "w.safetensors", parameters["weights"], True)
+    monkeypatch.setattr(failures, "REMEMBERED", 0.5)
     graph.start_detector({**parameters, "weights": str(file), "backend": "pytorch"})
     camera = PlayedCamera(graph)
     camera.detect(images[0] // 2)

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 from services import Services
 from waiting import wait_for
 
-from ssd_ros.ros import failures, model_loading
+from ssd_ros.ros import failures, image_subscription, model_loading
 
 BAD_TYPE = ParameterMsg(name="score_threshold", value=ParameterValue(type=77))
 GOOD = ParameterMsg(
@@ -154,6 +154,7 @@ def test_subscriptions_are_destroyed_under_load_with_the_executor_of_humble(
         return execute
 
     monkeypatch.setattr(MultiThreadedExecutor, "_take_subscription", take)
+    monkeypatch.setattr(image_subscription, "HAS_MESSAGE_INFO", False)  # as there
     graph.start_detector(parameters)
     camera, node = PlayedCamera(graph), Services(graph)
     camera.stream(images[3], rate=500)
@@ -199,6 +200,8 @@ def test_the_clock_runs_and_diagnostics_appear_while_weights_are_loaded(
         wait_for(follows, "the clock")
         graph.next_diagnostics(2)
         assert graph.status("detector").summary == "unconfigured"
+        assert node.state == "configuring"
+        assert node.get("weights") == parameters["weights"]
     finally:
         go_on.set()
     wait_for(future.done, "the transition")

@@ -14,9 +14,13 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 from graph import ROOT
 from made_images import made_image
 from played_camera import stamp_of
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
+from services import Services
 from waiting import wait_for
 
 from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
@@ -125,6 +129,21 @@ def test_the_error_of_a_source_names_what_was_given(rclpy_started, given, named)
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     with pytest.raises((ValueError, OSError), match=named):
         ImageSource(parameter_overrides=overrides)
+
+
+def test_a_request_that_it_cannot_read_is_answered_and_images_go_on(graph, image_folder):
+    heard = graph.hear(ImageMsg, "image_raw")
+    source = graph.start_process(MODULE, {"source": str(image_folder)})
+    wait_for(lambda: heard, "an image")
+    bad = ParameterMsg(name="rate", value=ParameterValue(type=77))
+    node = Services(graph, "image_source")
+    answer = node.call(SetParameters, "set_parameters", parameters=[bad])
+    assert [result.successful for result in answer.results] == [False]
+    assert "77" in answer.results[0].reason
+    heard.clear()
+    wait_for(lambda: heard, "a further image")
+    source.send(signal.SIGTERM)
+    assert source.exit_code() == 0, source.log
 
 
 def test_a_camera_made_of_files_needs_no_pytorch():

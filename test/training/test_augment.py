@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from made_dataset import COLOURS, make_set
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from ssd_ros.detector import network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from training.data import batches, samples, voc
+from training.data import augment, batches, samples, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 
@@ -84,6 +86,41 @@ def test_an_image_without_objects_passes_through_every_augmentation():
         assert labels.shape == (0,)
 
 
+def test_the_canvas_of_an_expansion_is_bounded_and_boxes_still_follow(monkeypatch):
+    image = np.zeros((900, 1600, 3), np.uint8)
+    image[300:600, 400:1200] = 255
+    box, label = np.array([[400, 300, 1200, 600]], np.float32), np.zeros(1, np.int64)
+    sizes = []
+    pad = v2.RandomZoomOut.transform
+
+    def observed(self, inpt, params):
+        result = pad(self, inpt, params)
+        sizes.append(result.shape[-2:].numel() if isinstance(inpt, tv_tensors.Image) else 0)
+        return result
+
+    monkeypatch.setattr(v2.RandomZoomOut, "transform", observed)
+    monkeypatch.setattr(augment, "MAX_CANVAS", 1_000_000)
+    monkeypatch.setattr(augment, "_IoUCrop", v2.Identity)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        pixels, boxes, _ = Augment("ssd", (0, 0, 0), 300)(image, box, label)
+        bright = (pixels.float().mean(dim=2) > 60).nonzero()
+        seen = torch.cat((bright.min(dim=0).values.flip(0), bright.max(dim=0).values.flip(0) + 1))
+        torch.testing.assert_close(boxes[0] * 300, seen.float(), atol=1.6, rtol=0)
+    assert len(sizes) > 10
+    assert max(sizes) <= 1_010_000
+
+
+def test_an_image_of_a_few_pixels_passes_through_every_augmentation():
+    for height, width in ((1, 1), (2, 40), (3, 3)):
+        box = np.array([[0, 0, width, height]], np.float32)
+        for seed in range(20):
+            torch.manual_seed(seed)
+            image = np.full((height, width, 3), 200, np.uint8)
+            pixels, _, _ = Augment("ssd", FILL, 300)(image, box, np.zeros(1, np.int64))
+            assert pixels.shape == (300, 300, 3)
+
+
 def test_degenerate_boxes_are_ignored_and_counted(root, tmp_path):
     bad = make_set(tmp_path / "bad", images=2)
     path = bad / "Annotations" / "0000.xml"
@@ -98,7 +135,7 @@ def test_degenerate_boxes_are_ignored_and_counted(root, tmp_path):
     )
     trainval, _ = samples.load(voc.find_images(bad, "trainval"))
     assert len(trainval[0].labels) == 3
-    assert samples.degenerate_boxes(trainval) == {str(path): 1}
+    assert samples.invalid_boxes(trainval) == {str(path): 1}
     _, boxes, labels, _ = DetectionDataset(trainval, Augment("none", FILL, 300), 0)[0]
     assert len(boxes) == len(labels) == 2
 

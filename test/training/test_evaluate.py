@@ -59,7 +59,7 @@ def test_perfect_detections_have_perfect_metrics(test_set):
 
 def test_coco_s_range_asks_for_more_than_voc(test_set):
     pytest.importorskip("faster_coco_eval")
-    ground_truth, sizes = predictions.annotated(test_set), samples.image_sizes(test_set)
+    ground_truth, sizes = predictions.annotated(test_set), [s.size for s in test_set]
     assert sizes == [(120, 90)] * 5
     perfect = predictions.detect(Oracle(test_set), test_set)
     coco = metrics.coco_metrics(perfect, ground_truth, sizes, ["disc", "square"])

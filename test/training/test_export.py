@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import write
@@ -20,15 +20,20 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-trai
 from training import export  # noqa: E402
 
 
-def made_weights(**changes) -> Weights:
+def made_weights(base: SSDConfig = PAPER_VOC, **changes) -> Weights:
     torch.manual_seed(0)
-    config = replace(PAPER_VOC.with_width(0.0625), **changes)
+    config = replace(base.with_width(0.0625), **changes)
     model = SSD(2, config=config)
     return Weights(model.state_dict(), ("cup", "kátya"), config, {"iterations": 3})
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"mean": (0.1, 0.5, 0.9), "std": (0.2, 0.3, 1.0), "variances": (0.3, 0.4)}]
+    "changes",
+    [
+        {},
+        {"base": RESNET50},
+        {"mean": (0.1, 0.5, 0.9), "std": (0.2, 0.3, 1.0), "variances": (0.3, 0.4)},
+    ],
 )
 def test_the_file_computes_what_pytorch_does(changes, tmp_path, capsys):
     weights = made_weights(**changes)

@@ -10,6 +10,7 @@ from torchvision.ops import box_convert, box_iou
 from ssd_ros.model.box_coding import encode
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes
+from training.trainer import loss
 from training.trainer.loss import match, multibox_loss
 
 DEFAULTS = torch.from_numpy(default_boxes(PAPER_VOC))
@@ -95,6 +96,17 @@ def test_default_boxes_over_the_threshold_get_the_object_they_overlap_most():
     expected = (overlaps.argmax(dim=0) + 1).where(overlaps.max(dim=0).values >= 0.5, 0)
     assert torch.equal(targets.classes[0], expected)
     assert targets.positives > 2
+
+
+def test_matching_in_parts_changes_nothing(monkeypatch):
+    """As it is done where the overlaps of all objects would need too much memory."""
+    boxes, labels = random_targets(4, [9, 0, 7])
+    boxes[0, 8] = boxes[0, 1]  # the same best default box: the later object gets it
+    whole = match(boxes, labels, DEFAULTS)
+    monkeypatch.setattr(loss, "_MAX_OVERLAPS", 2 * 3 * len(DEFAULTS))
+    parts = match(boxes, labels, DEFAULTS)
+    assert torch.equal(parts.classes, whole.classes)
+    assert torch.equal(parts.boxes, whole.boxes)
 
 
 def test_padding_changes_nothing():

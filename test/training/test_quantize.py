@@ -16,7 +16,7 @@ from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
-from ssd_ros.model.config import PAPER_VOC
+from ssd_ros.model.config import PAPER_VOC, RESNET50
 from ssd_ros.model.layers import activations
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import to_bytes, write
@@ -48,6 +48,20 @@ def file(weights, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     write(path, weights)
     return path
+
+
+def test_the_results_of_residual_blocks_have_ranges(root):
+    torch.manual_seed(0)
+    model = SSD(2, 0.0625, RESNET50)
+    weights = Weights(model.state_dict(), ("disc", "square"), model.config)
+    files = sorted((root / "JPEGImages").iterdir())[:2]
+    images = network_input([Image(image_files.read(file)) for file in files])
+    measured = quantize._measure(weights, files)
+    assert set(measured.ranges) == set(activations(model.config))
+    expected = quantised(weights, images).quantisation
+    assert expected is not None
+    for name, bounds in expected.ranges.items():
+        assert measured.ranges[name] == pytest.approx(bounds, rel=0.02), name
 
 
 @pytest.fixture

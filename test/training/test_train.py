@@ -361,7 +361,7 @@ def test_the_input_size_is_that_of_the_pretrained_network(root, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path, capsys):
     broken = SSD(2, 0.0625)
     with torch.no_grad():
-        broken.conv3[0].weight.fill_(float("inf"))
+        broken.conv3["1"].weight.fill_(float("inf"))
     source = pretrained.Pretrained(dict(broken.state_dict()), PAPER_VOC, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "read", lambda _: source)
@@ -456,8 +456,8 @@ def test_vgg16_features_start_the_base_network_with_imagenet_s_normalisation(tmp
     assert source.config.feature_maps == PAPER_VOC.feature_maps
     model = SSD(3)
     assert pretrained.apply(model, source, ["a", "b", "c"]) == 26
-    assert torch.equal(model.conv5[4].weight, features["features.28.weight"])
-    assert torch.equal(model.conv1[0].bias, features["features.0.bias"])
+    assert torch.equal(model.conv5["3"].weight, features["features.28.weight"])
+    assert torch.equal(model.conv1["1"].bias, features["features.0.bias"])
     with pytest.raises(ValueError, match=r"is --width 0\.5 the width of that file"):
         pretrained.apply(SSD(3, 0.5), source, ["a", "b", "c"])
     del features["features.28.bias"]
@@ -482,10 +482,10 @@ def test_only_chosen_layers_are_taken_over():
     torch.manual_seed(0)
     other, model = SSD(2, 0.125), SSD(3, 0.125)
     source = pretrained.Pretrained(dict(other.state_dict()), PAPER_VOC, ("a", "b"))
-    before = model.conv3[0].weight.clone()
+    before = model.conv3["1"].weight.clone()
     pretrained.apply(model, source, ["a", "b", "c"], ["conv1", "conv2"])
-    assert torch.equal(model.conv2[2].weight, other.conv2[2].weight)
-    assert torch.equal(model.conv3[0].weight, before)
+    assert torch.equal(model.conv2["2"].weight, other.conv2["2"].weight)
+    assert torch.equal(model.conv3["1"].weight, before)
     # Scores of other classes mean other things; everything else fits.
     pretrained.apply(model, source, ["a", "b", "c"])
     assert torch.equal(model.offsets[0].weight, other.offsets[0].weight)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """VOC-format datasets are read exactly, and their defects reported."""
 
+import os
 import shutil
 
 import cv2
@@ -76,6 +77,48 @@ def test_only_boxes_with_an_area_in_the_image_are_valid():
     clipped, valid = clip_and_validate(boxes, (120, 90))
     assert valid.tolist() == [True, False, False, True, False]
     assert clipped[3].tolist() == [0, 0, 5, 5]
+
+
+ENCODINGS = {  # Python's name, and what the declaration says
+    "utf-8": None,
+    "utf-8-sig": "utf-8",
+    "utf-16": "utf-16",
+    "gb18030": "gb2312",
+    "cp932": "Shift_JIS",
+    "cp1252": "ISO-8859-1",
+    "euc-kr": "euc-kr",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_an_annotation_is_read_in_any_encoding(tmp_path, encoding):
+    name = {"cp1252": "käfer", "euc-kr": "학교"}.get(encoding, "中国")
+    declared = ENCODINGS[encoding]
+    declaration = f'<?xml version="1.0" encoding="{declared}"?>\n' if declared else ""
+    text = declaration + xml((name, (1, 1, 9, 9), 0))
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    assert voc.read_annotation(tmp_path / "a.xml").names == (name,)
+
+
+def test_other_files_are_defects_and_do_not_end_the_check(root):
+    hostile = {
+        "0000": xml(("中", (1, 1, 9, 9), 0)).encode("gb18030"),  # declares nothing
+        "0001": b'<?xml version="1.0" encoding="klingon"?><annotation/>',
+        "0002": b"\0\xff\xfe" * 100,
+    }
+    for image_id, data in hostile.items():
+        (root / "Annotations" / f"{image_id}.xml").write_bytes(data)
+    (root / "Annotations" / "0003.xml").unlink()
+    os.mkfifo(root / "Annotations" / "0003.xml")
+    (root / "ImageSets" / "Main" / "broken.txt").write_bytes(b"\xff\xfe0")
+    (root / "JPEGImages" / "0004.png").unlink()
+    os.mkfifo(root / "JPEGImages" / "0004.png")
+    kinds = [defect.kind for defect in check(root).defects]
+    assert kinds == ["unreadable annotation"] * 4 + ["unreadable image", "unreadable set"]
+    details = "\n".join(defect.detail for defect in check(root).defects)
+    assert "0000.xml' is not in UTF-8: byte " in details
+    assert "is in the encoding 'klingon', which Python does not know" in details
+    assert "0003.xml' is not a regular file" in details
 
 
 # --- folders -----------------------------------------------------------------------------------
@@ -167,7 +210,7 @@ def test_the_report_names_file_object_and_numbers(root, capsys):
     assert main(["check", str(root)]) == 1
     out = capsys.readouterr().out
     assert "0002.xml: zero size: object 2 (disc), xmin 9, ymin 1, xmax 9, ymax 9" in out
-    assert "1 defects: zero size 1" in out
+    assert "1 defect: zero size 1" in out
 
 
 def test_two_images_of_one_name_are_a_defect(root):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from made_weights import torchvision_state_dict
 from small_weights import CLASSES, VERSION_1, small_weights
-from torchvision.models.detection import ssd300_vgg16
 
 from ssd_ros.model import class_names
 from ssd_ros.model.config import PAPER_VOC, TORCHVISION
@@ -19,17 +19,6 @@ from ssd_ros.weights.names import resolve
 from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import WeightsError
-
-
-def torchvision_state_dict(outputs: int) -> dict[str, torch.Tensor]:
-    """Random tensors in the names and shapes of torchvision's network, in half precision."""
-    with torch.device("meta"):  # its own initialisation takes seconds
-        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=outputs)
-    generator = torch.Generator().manual_seed(0)
-    return {
-        key: torch.randn(tensor.shape, dtype=torch.float16, generator=generator)
-        for key, tensor in model.state_dict().items()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +133,12 @@ def test_torchvisions_own_outputs_have_known_names(tmp_path):
     assert len(set(class_names.COCO)) == len(class_names.COCO) == 90
 
 
+def test_torchvision_weights_are_read_from_safetensors_as_other_libraries_write_them(tmp_path):
+    state = {f"module.{key}": tensor for key, tensor in torchvision_state_dict(21).items()}
+    safetensors.torch.save_file(state, tmp_path / "voc.safetensors", {"format": "pt"})
+    assert read(tmp_path / "voc.safetensors").classes == tuple(class_names.VOC)
+
+
 def test_class_names_must_be_as_many_as_the_network_has(torchvision_file):
     with pytest.raises(WeightsError, match=r"has 3 classes but no class names; convert it"):
         read(torchvision_file)
@@ -160,6 +155,14 @@ def test_convert_and_info_tell_what_a_file_is(torchvision_file, tmp_path, capsys
     told = capsys.readouterr().out
     for fact in (*CLASSES, "8732", "width 1", "float16", "123.0, 117.0, 104.0", "clip: size"):
         assert fact in told
+
+
+def test_info_prints_no_control_characters_of_a_file(tmp_path, capsys):
+    file = tmp_path / "w.safetensors"
+    write(file, small_weights(training={"note": "\x9b2J"}))  # which clears some terminals
+    assert main(["info", str(file)]) == 0
+    assert "\x9b" not in (printed := capsys.readouterr().out)
+    assert r"\x9b2J" in printed
 
 
 def test_a_refusal_on_the_command_line_is_one_line_and_exit_code_1(tmp_path):

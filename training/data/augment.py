@@ -12,6 +12,7 @@ photometric distortion, from torchvision.transforms.v2. Three differences:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 CHOICES = ("none", "light", "ssd")
+MAX_CANVAS = 2**23  # pixels of an expanded image: 25 MB
 
 
 class Warp(v2.Transform):
@@ -51,11 +53,45 @@ class _PhotometricDistort(v2.RandomPhotometricDistort):
         return {**super().make_params(flat_inputs), "channel_permutation": None}
 
 
+class _ZoomOut(v2.RandomZoomOut):
+    """Expansion of an image that is reduced first if the canvas would have over MAX_CANVAS pixels.
+
+    A crop of the canvas has at least three tenths of its sides and so remains larger than the
+    network's input.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        params = super().make_params(flat_inputs)
+        height, width = v2.functional.get_size(flat_inputs[0])
+        left, top, right, bottom = params["padding"]
+        canvas = (width + left + right) * (height + top + bottom)
+        reduction = math.ceil(math.sqrt(canvas / MAX_CANVAS))
+        if reduction > 1:
+            params["size"] = [max(1, height // reduction), max(1, width // reduction)]
+            params["padding"] = [side // reduction for side in params["padding"]]
+        return params
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        size = params.get("size")
+        if size and isinstance(inpt, tv_tensors.Image):
+            pixels = np.ascontiguousarray(inpt.permute(1, 2, 0).numpy())
+            reduced = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+            inpt = tv_tensors.Image(torch.from_numpy(reduced).permute(2, 0, 1))
+        elif size and isinstance(inpt, tv_tensors.BoundingBoxes):
+            inpt = v2.functional.resize(inpt, size)
+        return super().transform(inpt, {"padding": params["padding"]})
+
+
 class _IoUCrop(v2.RandomIoUCrop):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        # Without objects no crop can overlap one: torchvision would search for a long time.
-        boxes = next(x for x in flat_inputs if isinstance(x, tv_tensors.BoundingBoxes))
-        return super().make_params(flat_inputs) if len(boxes) else {}
+        # Without objects no crop can overlap one: torchvision would search for a long time. Of
+        # a few pixels it would cut none.
+        image, boxes = (
+            next(x for x in flat_inputs if isinstance(x, kind))
+            for kind in (tv_tensors.Image, tv_tensors.BoundingBoxes)
+        )
+        enough = min(image.shape[-2:]) * self.min_scale >= 1
+        return super().make_params(flat_inputs) if len(boxes) and enough else {}
 
 
 def _labels(inputs: tuple[Any, Any, Tensor]) -> Tensor:
@@ -88,7 +124,7 @@ class Augment:
         self._input_size = input_size
         fill_rgb = {tv_tensors.Image: [round(value) for value in fill], "others": 0}
         geometry: list[v2.Transform] = [
-            v2.RandomZoomOut(fill=fill_rgb),
+            _ZoomOut(fill=fill_rgb),
             _IoUCrop(),
         ]
         colours: list[v2.Transform] = [_PhotometricDistort(), v2.RandomHorizontalFlip()]

@@ -24,20 +24,22 @@ class Sample:
         labels: int64 (N,), 0-based class.
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, as written in the file.
         difficult: bool (N,).
-        size: width and height stated in the annotation, None where it states none.
+        size: width and height of the image.
+        stated_size: the same in the annotation, None where it states none.
     """
 
     record: ImageRecord
     labels: np.ndarray
     boxes: np.ndarray
     difficult: np.ndarray
-    size: tuple[int, int] | None = None
+    size: tuple[int, int]
+    stated_size: tuple[int, int] | None = None
 
 
 def load(
     records: Sequence[ImageRecord], classes: Sequence[str] | None = None
 ) -> tuple[list[Sample], tuple[str, ...]]:
-    """Reads the annotations of an image set.
+    """Reads the annotations of an image set, and the headers of its images.
 
     Args:
         records: the images.
@@ -48,6 +50,7 @@ def load(
 
     Raises:
         VOCError: an annotation cannot be read, a class is unknown, or there is no object at all.
+        ImageError: an image cannot be read.
     """
     progress = tqdm(records, desc="annotations", unit="file", disable=None, leave=False)
     annotations = [read_annotation(record.annotation) for record in progress]
@@ -69,22 +72,17 @@ def _sample(record: ImageRecord, annotation: Annotation, index: dict[str, int]) 
             f"expected one of {', '.join(index)}"
         )
     labels = np.array([index[name] for name in annotation.names], np.int64)
-    return Sample(record, labels, annotation.boxes, annotation.difficult, annotation.size)
+    size = image_files.read_size(record.image)
+    return Sample(record, labels, annotation.boxes, annotation.difficult, size, annotation.size)
 
 
-def degenerate_boxes(samples: Sequence[Sample]) -> Counter[str]:
-    """For each annotation file the number of boxes that training ignores, by the stated sizes."""
-    unlimited = (2**20, 2**20)
+def invalid_boxes(samples: Sequence[Sample]) -> Counter[str]:
+    """For each annotation file the number of boxes that training ignores, where there are any."""
     counts = {
-        str(s.record.annotation): int((~clip_and_validate(s.boxes, s.size or unlimited)[1]).sum())
+        str(s.record.annotation): int((~clip_and_validate(s.boxes, s.size)[1]).sum())
         for s in samples
     }
     return Counter({name: count for name, count in counts.items() if count})
-
-
-def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
-    """Width and height of each image as annotated, else read from the image."""
-    return [s.size or image_files.read(s.record.image).shape[1::-1] for s in samples]
 
 
 @dataclass(frozen=True)

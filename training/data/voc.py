@@ -13,6 +13,7 @@ import numpy as np
 
 from ssd_ros.io import image_files
 from ssd_ros.model import class_names
+from training.data import text_files
 
 
 class VOCError(ValueError):
@@ -55,14 +56,14 @@ def read_annotation(path: Path) -> Annotation:
     ymin alone makes corners in continuous coordinates.
 
     Raises:
-        VOCError: the file is missing, is not XML, or an object lacks a name or a number.
+        VOCError: the file cannot be read, is not XML, or an object lacks a name or a number.
     """
     try:
-        root = ElementTree.parse(path).getroot()
+        root = text_files.parse_xml(path)
     except OSError as error:
         raise VOCError(f"annotation '{path}' cannot be read: {error.strerror}") from None
-    except ElementTree.ParseError as error:
-        raise VOCError(f"annotation '{path}' is not XML: {error}") from None
+    except ValueError as error:
+        raise VOCError(f"annotation '{path}' {error}") from None
     names, boxes, difficult = [], [], []
     for number, node in enumerate(root.findall("object"), start=1):
         try:
@@ -97,9 +98,10 @@ def _number(node: ElementTree.Element, tag: str) -> float:
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
-        return int(_number(root, "size/width")), int(_number(root, "size/height"))
+        size = int(_number(root, "size/width")), int(_number(root, "size/height"))
     except ValueError:
         return None
+    return size if min(size) > 0 else None  # some tools write zeros
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -142,10 +144,12 @@ def read_image_set(path: Path) -> list[str]:
     """Image ids of an `ImageSets/Main` file: the first word of each line.
 
     Raises:
-        VOCError: the file is missing; the message lists the available sets.
+        VOCError: the file is missing, or no text; the message lists the available sets.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = text_files.read_text(path).splitlines()
+    except ValueError as error:
+        raise VOCError(f"image set '{path}' {error}") from None
     except OSError:
         available = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise VOCError(f"image set '{path}' not found; available: {available}") from None

@@ -157,7 +157,11 @@ def _set_defects(folder: Path, images: set[str], annotations: set[str]) -> list[
     if not sets:
         defects.append(Defect(folder / "ImageSets" / "Main", "no image sets", "expected *.txt"))
     for path in sets:
-        ids = read_image_set(path)
+        try:
+            ids = read_image_set(path)
+        except VOCError as error:
+            defects.append(Defect(path, "unreadable set", str(error)))
+            continue
         if not ids:
             defects.append(Defect(path, "empty set", "names no image"))
         for image_id, count in Counter(ids).items():

@@ -32,7 +32,7 @@ def loss(metrics: Sequence[Mapping[str, Any]]) -> str:
     iterations = [row["iteration"] for row in rows]
     figure, axes = _figure("iteration", "loss per matched box")
     for name in ("loss", "classification", "location"):
-        axes.plot(iterations, [row[name] for row in rows], label=name)
+        axes.plot(iterations, [row.get(name) for row in rows], label=name)
     axes.set_ylim(bottom=0)
     axes.legend()
     return _svg(figure)
@@ -52,7 +52,7 @@ def validation(metrics: Sequence[Mapping[str, Any]]) -> str:
     rows = [row for row in metrics if row.get("map_voc2007") is not None]
     figure, axes = _figure("iteration", "mAP at IoU 0.5")
     for key, name in (("map_voc2007", "11-point (VOC2007)"), ("map", "all-point")):
-        axes.plot([r["iteration"] for r in rows], [r[key] for r in rows], "o-", label=name)
+        axes.plot([r["iteration"] for r in rows], [r.get(key) for r in rows], "o-", label=name)
     axes.set_ylim(0, 1)
     axes.legend(loc="lower right")
     return _svg(figure)
@@ -67,7 +67,9 @@ def precision_recall(results: Sequence[ClassResult], classes: Sequence[str]) -> 
         recall = np.concatenate(([0.0], result.recall))
         precision = np.concatenate((result.precision[:1], result.precision))
         if len(result.recall):
-            axes.plot(recall, precision, color=_rgb(label), label=f"{name} ({result.ap:.3f})")
+            axes.plot(
+                recall, precision, color=_rgb(label), label=f"{_text(name)} ({result.ap:.3f})"
+            )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.legend(loc="lower left", title="class (all-point AP)")
@@ -84,10 +86,17 @@ def box_sizes(sizes: Sequence[np.ndarray], classes: Sequence[str]) -> str:
     figure, axes = _figure("side of the box / side of the image", "objects")
     edges = np.linspace(0, 1, 26)
     for label, (values, name) in enumerate(zip(sizes, classes, strict=True)):
-        axes.hist(values, edges, histtype="step", color=_rgb(label), label=name, linewidth=1.5)
+        axes.hist(
+            values, edges, histtype="step", color=_rgb(label), label=_text(name), linewidth=1.5
+        )
     axes.set_xlim(0, 1)
     axes.legend(loc="upper right")
     return _svg(figure)
+
+
+def _text(name: str) -> str:
+    """A class name that matplotlib shows as it is: no formula, and not hidden from the legend."""
+    return ("\N{ZERO WIDTH SPACE}" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _rgb(label: int) -> tuple[float, float, float]:

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch normalisation for training from scratch, folded away when weights are written.
 
-SSD has none: the paper starts from a pretrained VGG16. A network trained from scratch learns
+VGG16 has none: the paper starts from pretrained weights. A network trained from scratch learns
 many times faster with it. On the robot it would cost time and need another network. In evaluation
 it is only a scale and a shift of each channel, and both fit into the convolution before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ssd_ros.model.layers import convolutions
 from ssd_ros.model.ssd import SSD
-
-_HEADS = ("scores", "offsets")
 
 
 class NormalisedConv(nn.Conv2d):
@@ -38,14 +37,25 @@ class NormalisedConv(nn.Conv2d):
         return self.norm(super().forward(input))
 
 
-def add(model: SSD) -> None:
-    """Adds batch normalisation after each convolution except those of the heads."""
-    for stage_name, stage in model.named_children():
-        if stage_name in _HEADS:
-            continue
-        for name, layer in stage.named_children():
-            if type(layer) is nn.Conv2d:
-                setattr(stage, name, NormalisedConv.around(layer))
+def add(model: SSD, stages: Collection[str] | None = None) -> None:
+    """Adds batch normalisation after each convolution except those of the heads.
+
+    Args:
+        model: without batch normalisation.
+        stages: names of the layers to which it is added; None for all.
+    """
+    for conv in convolutions(model.config):
+        stage, *path = conv.name.split(".")
+        if stages is None or stage in stages:
+            parent = model.get_submodule(".".join((stage, *path[:-1])))
+            layer = parent.get_submodule(path[-1])
+            assert isinstance(layer, nn.Conv2d)
+            setattr(parent, path[-1], NormalisedConv.around(layer))
+
+
+def layers(tensors: Iterable[str]) -> set[str]:
+    """Names of the layers that have batch normalisation, by the names of their tensors."""
+    return {key.split(".")[0] for key in tensors if ".norm." in key}
 
 
 def fold(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from ssd_ros.model.boxes import iou
 from ssd_ros.model.config import COCO_SCALES, VOC_SCALES, SSDConfig, ssd300_maps
 from ssd_ros.model.default_boxes import default_boxes
 from training.data.boxes import clip_and_validate
-from training.data.samples import Sample, image_sizes
+from training.data.samples import Sample
 
 # The paper's two choices: conv4_3 at 0.1 for VOC, at 0.07 for COCO's smaller objects.
 SCALES = {"voc": VOC_SCALES, "coco": COCO_SCALES}
@@ -47,10 +47,10 @@ def _objects(samples: Sequence[Sample]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Corners as fractions, and labels, of each image that has objects."""
     objects = []
     subset = samples[:: max(1, len(samples) // _MAX_IMAGES)]
-    for sample, (width, height) in zip(subset, image_sizes(subset), strict=True):
-        boxes, valid = clip_and_validate(sample.boxes, (width, height))
+    for sample in subset:
+        boxes, valid = clip_and_validate(sample.boxes, sample.size)
         if valid.any():
-            corners = boxes[valid] / np.array([width, height, width, height], np.float32)
+            corners = boxes[valid] / np.array([*sample.size, *sample.size], np.float32)
             objects.append((corners, sample.labels[valid]))
     return objects
 
@@ -67,4 +67,5 @@ def _overlap(config: SSDConfig, objects: Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def _scaled(config: SSDConfig, choice: str) -> SSDConfig:
-    return replace(config, feature_maps=ssd300_maps(SCALES[choice]))
+    cells, steps = zip(*((m.cells, m.step) for m in config.feature_maps), strict=True)
+    return replace(config, feature_maps=ssd300_maps(SCALES[choice], steps=steps, cells=cells))

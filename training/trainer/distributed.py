@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssd_ros.backends.pytorch import choose_device
+from ssd_ros.command_line import plural
 
 # Longer than any validation. In the control group only: a stuck exchange of gradients still ends
 # with the backend's own timeout.
@@ -57,7 +58,7 @@ class Processes:
         """The device in words, for logs and `run.json`."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"{self.device} with {torch.get_num_threads()} threads"
+        return f"{self.device} with {plural(torch.get_num_threads(), 'thread')}"
 
     def sum(self, *values: float) -> list[float]:
         """Each value summed over all processes; every process must call it."""
@@ -86,6 +87,11 @@ class Processes:
         """Leaves the process group; no other method may be called afterwards."""
         if self.count > 1:
             dist.destroy_process_group()
+
+
+def is_main() -> bool:
+    """`Processes.is_main` where the object is out of reach."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def gradients_exchanged(

@@ -27,6 +27,7 @@ from ssd_ros.model.config import VARIANCES
 MATCH_IOU = 0.5
 NEGATIVES_PER_POSITIVE = 3
 EMPTY_IMAGE_NEGATIVES = 3
+_MAX_OVERLAPS = 2**22  # of objects and default boxes at once: 16 MB in each temporary tensor
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,27 @@ def match(boxes: Tensor, labels: Tensor, defaults: Tensor) -> Targets:
         defaults: float32 (N, 4), cx cy w h as fractions.
     """
     images, most = labels.shape
-    classes = torch.zeros(images, len(defaults), dtype=torch.int64, device=labels.device)
-    if not most:
-        return Targets(classes, boxes.new_zeros(0, 4))
-    real = labels >= 0
-    overlaps = _iou(boxes[:, :, None], box_convert(defaults, "cxcywh", "xyxy"))  # (B, M, N)
-    overlaps = overlaps.masked_fill(~real[..., None], -1.0)
-
-    overlap, owner = overlaps.max(dim=1)  # (B, N)
+    others = box_convert(defaults, "cxcywh", "xyxy")
+    overlap = boxes.new_full((images, len(defaults)), -1.0)
+    owner = torch.full_like(overlap, -1, dtype=torch.int64)
+    forced = owner.clone()
+    # In parts: the overlaps of all objects at once would need gigabytes for some thousand of them.
+    part = max(1, _MAX_OVERLAPS // owner.numel())
+    for first in range(0, most, part):
+        objects = torch.arange(first, min(first + part, most), device=labels.device)
+        real = labels[:, objects] >= 0
+        overlaps = _iou(boxes[:, objects, None], others)  # (B, part, N)
+        overlaps.masked_fill_(~real[..., None], -1.0)
+        highest, position = overlaps.max(dim=1)  # (B, N)
+        owner = owner.where(highest <= overlap, position + first)
+        overlap = overlap.maximum(highest)
+        best_default = overlaps.argmax(dim=2)  # (B, part)
+        numbers = objects.expand_as(real).where(real, -1)
+        forced = forced.scatter_reduce(1, best_default, numbers, "amax")
     owner = owner.where(overlap >= MATCH_IOU, -1)
-    best_default = overlaps.argmax(dim=2)  # (B, M)
-    objects = torch.arange(most, device=labels.device).expand_as(labels).where(real, -1)
-    forced = torch.full_like(owner, -1).scatter_reduce(1, best_default, objects, "amax")
     owner = forced.where(forced >= 0, owner)
 
+    classes = torch.zeros_like(owner)
     image, default = (owner >= 0).nonzero(as_tuple=True)
     owner = owner[image, default]
     classes[image, default] = labels[image, owner] + 1
@@ -128,13 +136,14 @@ def _iou(boxes: Tensor, others: Tensor) -> Tensor:
 
     torchvision's `box_iou` does not broadcast in older releases.
     """
-    sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(
-        boxes[..., :2], others[..., :2]
-    )
-    intersection = sides.clamp_(min=0).prod(dim=-1)
+    left, top = (torch.maximum(boxes[..., i], others[..., i]) for i in (0, 1))
+    right, bottom = (torch.minimum(boxes[..., i], others[..., i]) for i in (2, 3))
+    intersection = (right - left).clamp_(min=0).mul_((bottom - top).clamp_(min=0))
     union = _area(boxes) + _area(others) - intersection
     return intersection / union.clamp_(min=torch.finfo(union.dtype).tiny)
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).clamp_(min=0).prod(dim=-1)
+    return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(
+        min=0
+    )

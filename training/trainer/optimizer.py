@@ -8,7 +8,6 @@ import math
 import torch
 from torch import nn
 
-from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.model.ssd import SSD
 from training.trainer.options import Options
 
@@ -53,10 +52,10 @@ def lr_factor(iteration: int, run: Options) -> float:
     return 0.01 if done >= 5 / 6 else 0.1 if done >= 2 / 3 else 1.0
 
 
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+def choose_precision(precision: str, device: torch.device) -> str:
     """`auto` is bf16 where the hardware supports it, fp16 on other CUDA devices, else fp32."""
     if precision != "auto":
-        return PRECISIONS[precision]
+        return precision
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"

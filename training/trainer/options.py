@@ -35,6 +35,11 @@ class Options:
         "", "class names, comma-separated; empty: all that the annotations contain"
     )
 
+    base: str = _option(
+        "auto",
+        "base network; auto: that of --init, vgg16 without it",
+        choices=("auto", "vgg16", "resnet50"),
+    )
     width: float = _option(1.0, "channel multiplier of the network")
     boxes: str = _option(
         "voc",
@@ -43,10 +48,14 @@ class Options:
         choices=("voc", "coco", "auto"),
     )
     batch_norm: bool = _option(
-        False, "batch normalisation, for training from scratch; folded into the saved weights"
+        False,
+        "batch normalisation, for training from scratch; folded into the saved weights. The base "
+        "network resnet50 has its own unless --init has it folded",
     )
     init: str = _option(
-        "", "pretrained weights: vgg16 (downloaded), a file of VGG16 features, or any weights file"
+        "",
+        "pretrained weights: vgg16 or resnet50 (downloaded), a file of torchvision's VGG16 "
+        "features or ResNet-50, or any weights file",
     )
     init_layers: str = _option("", "layers to load from --init, comma-separated; empty: all")
     freeze: str = _option("", "layers that are not trained, comma-separated")
@@ -191,12 +200,18 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
     preset = PRESETS[given.pop("preset", "paper")]
     if stored is None:
         return Options(**{**preset, **given})
+    defaults = {option.name: option.default for option in fields(Options)}
+    if unknown := set(stored) - set(defaults):
+        raise ValueError(f"the run to resume has options of another version: {sorted(unknown)}")
+    stored = defaults | stored  # younger options have what was done before they were there
     free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
+    if given.get("precision") == "auto":  # as chosen when the run began
+        del given["precision"]
     for name, value in given.items():
-        if name not in free and value != stored[name]:
+        if name not in free and value != stored.get(name):
             raise ValueError(
                 f"--{_flag(name)} {value} differs from the run to resume, which has "
-                f"{stored[name]!r}; omit it, or choose another --out"
+                f"{stored.get(name)!r}; omit it, or choose another --out"
             )
     return Options(**{**stored, **{k: v for k, v in given.items() if k in free}})
 

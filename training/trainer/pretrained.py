@@ -9,25 +9,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ssd_ros.model.config import PAPER_VOC, SSDConfig
+from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
 from ssd_ros.model.ssd import SSD
-from ssd_ros.weights import reader
-from ssd_ros.weights.containers import open_file
+from ssd_ros.weights import reader, resnet50
+from ssd_ros.weights.containers import Arrays, open_file
+from ssd_ros.weights.layouts import ml_rover
+from ssd_ros.weights.layouts.renamed import VGG16_PLACES
 from ssd_ros.weights.names import resolve
 from ssd_ros.weights.weights import WeightsError
+from training.trainer import batch_norm, class_heads
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-VGG16_DOWNLOAD = "vgg16"
+IMAGENET_MEAN, IMAGENET_STD = RESNET50.mean, RESNET50.std
+VGG16_DOWNLOAD, RESNET50_DOWNLOAD = "vgg16", "resnet50"
 
-# torchvision's vgg16().features counts pooling and ReLU, too.
-_VGG16_LAYERS = {
-    **{f"conv1.{i}": n for i, n in ((1, 0), (2, 2))},
-    **{f"conv2.{i}": n for i, n in ((1, 5), (2, 7))},
-    **{f"conv3.{i}": n for i, n in ((1, 10), (2, 12), (3, 14))},
-    **{f"conv4.{i}": n for i, n in ((1, 17), (2, 19), (3, 21))},
-    **{f"conv5.{i}": n for i, n in ((1, 24), (2, 26), (3, 28))},
-}
+# torchvision's vgg16 ends with conv5.
+_VGG16_LAYERS = {name: place for name, place in VGG16_PLACES.items() if name < "conv6"}
+_RESNET50_LAYERS = resnet50.names(RESNET50)
+_FULLY_CONNECTED = {"fc6": "conv6", "fc7": "conv7"}  # names of other implementations
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,19 @@ class Pretrained:
     config: SSDConfig
     classes: tuple[str, ...] | None = None
 
+    @property
+    def folded(self) -> bool:
+        """Whether batch normalisation, if there was any, is part of the convolutions."""
+        return not batch_norm.layers(self.tensors)
+
 
 def read(source: str) -> Pretrained:
     """Reads what `--init` names.
 
     Args:
-        source: `vgg16` (torchvision's ImageNet weights, downloaded), a file of VGG16 features with
-            torchvision's keys, or any weights file that `ssd_ros.weights.reader` reads.
+        source: `vgg16` or `resnet50` (torchvision's ImageNet weights, downloaded), a file of VGG16
+            features or of a ResNet-50 with torchvision's keys, or any weights file that
+            `ssd_ros.weights.reader` reads, also one without class names.
 
     Raises:
         WeightsError: the file cannot be used.
@@ -60,15 +64,27 @@ def read(source: str) -> Pretrained:
 
         state_dict = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         return _from_vgg16(dict(state_dict))
+    if source == RESNET50_DOWNLOAD:
+        from torchvision.models import ResNet50_Weights
+
+        state_dict = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
+        return _from_resnet50({key: tensor.numpy() for key, tensor in state_dict.items()})
     path = resolve(source)
     try:
         header, load = open_file(path)
         if "features.0.weight" in header.shapes:
             return _from_vgg16({key: torch.from_numpy(array) for key, array in load().items()})
-        weights = reader.parse(header, load)
+        if "layer1.0.conv1.weight" in header.shapes:
+            return _from_resnet50(load())
+        normalised: Arrays = {}
+        if ml_rover.inspect(header) is None:  # a training goes on with its batch normalisation
+            arrays = load()
+            load, normalised = (lambda: arrays), ml_rover.unfolded(arrays)
+        weights = reader.parse(header, load, unnamed=True)
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
-    return Pretrained(weights.model().state_dict(), weights.config, weights.classes)
+    tensors = weights.model().state_dict() | _to_torch(normalised)
+    return Pretrained(tensors, weights.config, weights.classes)
 
 
 def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
@@ -83,48 +99,79 @@ def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
     return Pretrained(tensors, replace(PAPER_VOC, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 
+def _from_resnet50(arrays: Arrays) -> Pretrained:
+    try:
+        tensors = resnet50.unfolded(arrays, _RESNET50_LAYERS)
+    except KeyError as error:
+        raise WeightsError(f"has layers of a ResNet, but no tensor {error} of ResNet-50") from None
+    known = {prefix for name in _RESNET50_LAYERS.values() for prefix in name} | {"fc"}
+    if other := [key for key in arrays if key.rpartition(".")[0] not in known]:
+        raise WeightsError(f"has tensor '{other[0]}', which ResNet-50 does not have")
+    return Pretrained(_to_torch(tensors), RESNET50)
+
+
+def _to_torch(arrays: Arrays) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(array).float() for key, array in arrays.items()}
+
+
 def layers(model: SSD, names: str) -> tuple[str, ...]:
-    """Names of a network's layers from a comma-separated list.
+    """Names of modules from a comma-separated list of the paper's layers.
+
+    `conv4` is a stage, `conv4_3` (also `conv4.3`) one convolution, `fc6` and `fc7` are `conv6` and
+    `conv7`.
 
     Raises:
         ValueError: unknown layer.
     """
-    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    known = [name for name, _ in model.named_children()]
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise ValueError(f"unknown layer '{unknown[0]}'; layers: {', '.join(known)}")
-    return chosen
+    stages = [name for name, _ in model.named_children()]
+    convolutions = [name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    chosen = []
+    for name in filter(None, map(str.strip, names.split(","))):
+        module = _FULLY_CONNECTED.get(name, name.replace("_", "."))
+        if module not in stages + convolutions:
+            raise ValueError(
+                f"unknown layer '{name}'; layers: {', '.join(stages)}, and single convolutions "
+                "such as conv4_3"
+            )
+        chosen.append(module)
+    return tuple(chosen)
 
 
 def apply(model: SSD, source: Pretrained, classes: Sequence[str], only: Sequence[str] = ()) -> int:
-    """Copies tensors into a network; the class heads only where the classes are the same.
+    """Copies tensors into a network; of the class heads the rows of classes with the same names.
 
     Args:
         model: the network, with or without batch normalisation.
         source: where they come from.
         classes: class names of the network.
-        only: names of the layers to copy; empty for all.
+        only: names of the modules to copy; empty for all.
 
     Returns:
-        The number of tensors copied.
+        The number of tensors copied, at least in part.
 
     Raises:
         ValueError: a tensor has another shape, or no tensor is in the chosen layers.
     """
     state = model.state_dict()
+    shared = class_heads.shared_classes(classes, source.classes)
     copied = 0
     for key, tensor in source.tensors.items():
-        layer = key.split(".")[0]
-        if (only and layer not in only) or (layer == "scores" and source.classes != tuple(classes)):
+        if only and not any(key.startswith(f"{name}.") for name in only):
             continue
-        if state[key].shape != tensor.shape:
+        is_head = key.startswith("scores.")
+        if is_head and not shared:
+            continue
+        first = 1 if is_head else 0  # the number of a head's outputs follows from its classes
+        if state[key].shape[first:] != tensor.shape[first:]:
             raise ValueError(
                 f"pretrained tensor '{key}' has shape {tuple(tensor.shape)}, the network's has "
                 f"{tuple(state[key].shape)}: is --width {model.config.width} the width of that "
                 "file?"
             )
-        state[key].copy_(tensor)
+        if is_head:
+            class_heads.copy_shared(state[key], classes, tensor, source.classes or ())
+        else:
+            state[key].copy_(tensor)
         copied += 1
     if not copied:
         raise ValueError(f"no pretrained tensors in the layers {', '.join(only)}")
@@ -148,7 +195,7 @@ def freeze(model: SSD, frozen: Sequence[str]) -> list[nn.Module]:
     Returns:
         The layers: a trainer keeps them in evaluation mode, so that their batch statistics stay.
     """
-    modules = [module for name, module in model.named_children() if name in frozen]
+    modules = [model.get_submodule(name) for name in frozen]
     for module in modules:
         module.requires_grad_(False)
     return modules

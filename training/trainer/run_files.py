@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import platform
@@ -22,6 +23,7 @@ import torch
 from ssd_ros import atomic
 
 CHECKPOINT, METRICS, RUN_INFO = "checkpoint.pt", "metrics.jsonl", "run.json"
+_KEYS = ("options", "classes", "processes", "progress", "model", "optimizer", "average", "scaler")
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -36,19 +38,29 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
     """The checkpoint of a run on the CPU, None where it has none.
 
     Raises:
-        ValueError: the file cannot be read.
+        ValueError: the file cannot be read, or is none of `write_checkpoint`.
     """
     path = out / CHECKPOINT
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"checkpoint '{path}' cannot be read: {error}") from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises nearly anything at broken data
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ValueError(f"checkpoint '{path}' cannot be read: {reason}") from None
+    missing = [key for key in _KEYS if key not in state] if isinstance(state, dict) else _KEYS
+    if missing:
+        raise ValueError(f"'{path}' is not a checkpoint of training.train: it lacks '{missing[0]}'")
+    return state
 
 
-def check_resumable(state: Mapping[str, Any], classes: Sequence[str], processes: int) -> None:
-    """Checks that a checkpoint fits the dataset's classes and the number of processes.
+def check_resumable(
+    state: Mapping[str, Any], classes: Sequence[str], data: str, processes: int
+) -> None:
+    """Checks that a checkpoint fits the dataset and the number of processes.
+
+    Args:
+        data: fingerprint of the dataset; old checkpoints have none.
 
     Raises:
         ValueError: it does not.
@@ -57,6 +69,11 @@ def check_resumable(state: Mapping[str, Any], classes: Sequence[str], processes:
         raise ValueError(
             f"the dataset has the classes {', '.join(classes)}, the run to resume "
             f"{', '.join(state['classes'])}"
+        )
+    if state.get("data", data) != data:
+        raise ValueError(
+            "the dataset is not that of the run to resume: its images, boxes or their order have "
+            "changed; restore them, or start another run with --init and another --out"
         )
     if state["processes"] != processes:
         raise ValueError(f"the run to resume has {state['processes']} processes, not {processes}")
@@ -108,11 +125,24 @@ def read_run_info(out: Path) -> dict[str, Any]:
     path = out / RUN_INFO
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("data", "sets", "val_sets"):
+            _expect(info["options"][name], str)
+        for session in _expect(info["sessions"], list):
+            _expect(session["versions"], dict)
+            _expect(session["iteration"], int)
+            for name in ("date", "device", "command"):
+                _expect(session[name], str)
         return {name: info[name] for name in ("options", "classes", "sessions")}
     except FileNotFoundError:
         raise ValueError(f"'{out}' is not the folder of a run: it has no {RUN_INFO}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is not a run.json of training.train: {error!r}") from None
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, found {value!r:.80}")
+    return value
 
 
 class Metrics:
@@ -151,12 +181,15 @@ class Metrics:
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics; empty without a file. An incomplete last line is dropped."""
+    """The lines of a run's metrics; empty without a file. Damaged lines are dropped."""
     path = out / METRICS
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            numbers = isinstance(row, dict) and all(
+                isinstance(value, int | float | None) for value in row.values()
+            )
+            if numbers and isinstance(row.get("iteration"), int):
+                rows.append(row)
     return rows

@@ -19,16 +19,17 @@ from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detector
 from ssd_ros.model.ssd import SSD
-from ssd_ros.weights.native import write
+from ssd_ros.weights.native import config_to_text, write
 from training.data import batches
 from training.data.samples import TrainingData
+from training.data.soundness import fingerprint
 from training.evaluation import predictions
 from training.evaluation.metrics import compute_metrics
 from training.trainer import export, options, run_files
 from training.trainer.distributed import Processes, Signals, gradients_exchanged
 from training.trainer.ema import restore_ema
 from training.trainer.loss import Targets, match, multibox_loss
-from training.trainer.optimizer import choose_dtype, lr_factor
+from training.trainer.optimizer import lr_factor
 from training.trainer.options import Options
 from training.trainer.progress import LOG_EVERY, Progress
 
@@ -41,7 +42,7 @@ class Trainer:
     """Trains a network, one Trainer in each process of the run.
 
     Args:
-        run: options of the run.
+        run: options of the run; the precision is not `auto`.
         processes: this process and the others.
         data: images to train and to validate on.
         model: on the device, initialised.
@@ -64,11 +65,12 @@ class Trainer:
         self.model, self.frozen, self.optimizer, self.ema = model, frozen, optimizer, ema
         self.out, self.device = Path(run.out), processes.device
         self.network = processes.parallel(model)
-        self.dtype = choose_dtype(run.precision, self.device)
+        self.dtype = PRECISIONS[run.precision]
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.device.type == "cuda" and self.dtype is torch.float16
         )
         self.progress = Progress()
+        self.fingerprint = fingerprint(data)
 
     # --- one iteration --------------------------------------------------------------------------
 
@@ -207,19 +209,7 @@ class Trainer:
     def save(self) -> None:
         """Writes the checkpoint in the main process; the others wait."""
         if self.processes.is_main:
-            run_files.write_checkpoint(
-                self.out,
-                {
-                    "options": options.as_dict(self.run),
-                    "classes": list(self.data.classes),
-                    "processes": self.processes.count,
-                    "progress": asdict(self.progress),
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "average": self.ema.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                },
-            )
+            run_files.write_checkpoint(self.out, _checkpoint(self))
         self.processes.wait()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -229,14 +219,36 @@ class Trainer:
             state: as `run_files.read_checkpoint` returns it.
 
         Raises:
-            ValueError: the dataset has other classes now, or the number of processes changed.
+            ValueError: the dataset or the number of processes has changed, or the checkpoint does
+                not fit the network.
         """
-        run_files.check_resumable(state, self.data.classes, self.processes.count)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        restore_ema(self.ema, state["average"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        run_files.check_resumable(state, self.data.classes, self.fingerprint, self.processes.count)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            restore_ema(self.ema, state["average"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the checkpoint in '{self.out}' does not fit: {reason}") from None
+
+
+def _checkpoint(trainer: Trainer) -> dict[str, Any]:
+    """What `Trainer.restore` needs."""
+    return {
+        "options": options.as_dict(trainer.run),
+        "classes": list(trainer.data.classes),
+        "config": config_to_text(trainer.model.config),
+        "data": trainer.fingerprint,
+        "processes": trainer.processes.count,
+        "device": trainer.device.type,
+        "progress": asdict(trainer.progress),
+        "model": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "average": trainer.ema.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+    }
 
 
 def _describe(

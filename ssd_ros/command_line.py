@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How `python -m` commands end when it is not their fault: a line of text, and no traceback."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+from types import TracebackType
+
+_OWN = ("ssd_ros", "training")
+
+
+def explain_ends() -> None:
+    """Explains missing modules, Ctrl-C and a closed pipe, from now to the end of this process."""
+    sys.excepthook = _explain
+    atexit.register(_flush)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _explain(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    elif isinstance(error, BrokenPipeError) and error.filename is None:
+        pass  # the reader of the output has what it wanted, as `head` has
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in _OWN:
+        files = "-r requirements.txt"
+        if "training" in sys.modules:
+            files += " -r requirements-training.txt"
+        print(f"error: the module '{error.name}' is missing: pip install {files}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+def _flush() -> None:
+    """Writes what is buffered; to nowhere if the reader is gone, which Python would complain of."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the boxes of a dataset fit its images, and whether it is still the same dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from training.data.boxes import clip_and_validate
+from training.data.samples import Sample, TrainingData, invalid_boxes
+from training.data.voc import VOCError
+
+_SEE = "see python -m training.voc check"
+
+
+def find_warnings(samples: Sequence[Sample]) -> list[str]:
+    """What is suspicious about the boxes of training images, one text for each kind.
+
+    Raises:
+        VOCError: no box at all can be trained on.
+    """
+    texts = []
+    invalid, total = invalid_boxes(samples), sum(len(s.labels) for s in samples)
+    resized = [s for s in samples if s.stated_size not in (None, s.size)]
+    if resized:
+        first = resized[0]
+        stated, actual = (f"{w}x{h}" for w, h in (first.stated_size or (0, 0), first.size))
+        texts.append(
+            f"{len(resized)} annotations are for images of another size, first: "
+            f"'{first.record.annotation}' states {stated}, '{first.record.image}' has {actual}; "
+            f"{_SEE}"
+        )
+    if invalid.total() == total:
+        raise VOCError(
+            f"none of the {total} boxes has an area inside its image, first: "
+            f"'{next(iter(invalid), '')}'" + "".join(f"; {text}" for text in texts)
+        )
+    if invalid:
+        texts.append(
+            f"{invalid.total()} of {total} boxes ignored (no area inside the image), in "
+            f"{', '.join(list(invalid)[:3])}{' …' if len(invalid) > 3 else ''}; {_SEE}"
+        )
+    return texts
+
+
+def fingerprint(data: TrainingData) -> str:
+    """A hash of everything of a dataset that decides about a training, but the pixels and paths."""
+    digest = hashlib.sha256(json.dumps(data.classes).encode())
+    for sample in data.samples:
+        boxes, valid = clip_and_validate(sample.boxes, sample.size)
+        digest.update(json.dumps([sample.record.image_id, *sample.size]).encode())
+        digest.update(sample.labels[valid].tobytes() + boxes[valid].tobytes())
+    return digest.hexdigest()
