@@ -42,7 +42,7 @@ class Endpoints:
         return cls(topic, next(own, None), node.get_publishers_info_by_topic(topic))
 
     def explain(self) -> str:
-        """Each publisher with what keeps its messages away; there is at least one publisher."""
+        """Each publisher with what keeps its messages away; empty without publishers."""
         return "; ".join(
             f"published by {_name(publisher)}: {self._obstacle(publisher)}"
             for publisher in self.publishers
