@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.endpoints import Endpoints
@@ -248,7 +249,7 @@ def explain_no_images(
     start = f"no image on '{camera.topic}' for {camera.seconds_since_image:.0f} s"
     if endpoints.publishers:
         return f"{start}; {endpoints.explain()}"
-    others = ", ".join(other_topics())
+    others = printable(", ".join(other_topics()))  # of other implementations' unchecked names, too
     if not others:
         domain = os.environ.get("ROS_DOMAIN_ID") or "0"
         others = f"none; this node is in ROS domain {domain}"
