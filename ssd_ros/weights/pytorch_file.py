@@ -107,10 +107,8 @@ def open_zip(file: BinaryIO) -> Content:
             raise WeightsError(
                 f"entry 'data/{storage.key}' has {info.file_size} bytes, expected {storage.size}"
             )
-        with archive.open(info) as opened:
-            data = read_exactly(opened, storage.size)
-            opened.read(1)  # at its end zipfile compares the checksum
-        return data
+        with archive.open(info) as opened:  # compares the checksum, too
+            return read_exactly(opened, storage.size)
 
     if f"{folder}byteorder" in archive.namelist():
         _check_order(small("byteorder") == b"little")

@@ -166,6 +166,26 @@ def test_what_a_killed_process_left_is_taken_over(served, target):
     assert len(server.requests) == 2
 
 
+def test_a_file_that_another_process_begins_again_meanwhile_is_taken_over(
+    served, target, monkeypatch
+):
+    _, url = served
+    part = target.with_name(f"{target.name}.part")
+    original, locked = download._try_to_lock, []
+
+    def lock(file):
+        if not locked:  # between opening and locking
+            part.unlink()
+            part.touch()
+        locked.append(file)
+        return original(file)
+
+    monkeypatch.setattr(download, "_try_to_lock", lock)
+    fetch(Download(url, target, SHA256))
+    assert target.read_bytes() == DATA
+    assert len(locked) == 2
+
+
 def test_it_can_be_stopped(served, target):
     _, url = served
     with pytest.raises(DownloadError, match="stopped"):
