@@ -20,6 +20,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from ssd_ros.bit_depth import PERCENTILES
 from ssd_ros.detections import Detections
 from ssd_ros.drawing import annotate
+from ssd_ros.image import printable
 from ssd_ros.messages.detections import detection_array, label_info
 from ssd_ros.messages.images import (
     fill_image,
@@ -174,7 +175,7 @@ class Camera:
             else:
                 image = image_from_msg(frame.message, self._mono16_range)
         except Exception as error:  # an ImageError, or what a library raises
-            self._note_bad(str(error))
+            self._note_bad(printable(str(error)))
             return None
         return DecodedFrame(frame.message.header, image, frame.received_at, frame.session)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.endpoints import Endpoints
@@ -27,6 +29,8 @@ from ssd_ros.ros.failures import REMEMBERED, FailureLog
 from ssd_ros.ros.frames import CameraSnapshot
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
+
+SILENT = "silent"  # the kind of problem of a camera without images, followed by the reason's
 
 
 def node_status(
@@ -102,7 +106,7 @@ class CameraMonitor:
         self._camera = camera
         self._bad = self._too_old = 0  # counts at the previous check
         self._bad_at = self._too_old_at = -math.inf  # when they last grew
-        self._problem = ""
+        self._problem = self._logged = ""  # kinds, as `_judge` gives them
 
     def check(self, timeout: float, other_topics: Callable[[], Iterable[str]]) -> Report:
         """The camera's status, and what is to be logged.
@@ -117,10 +121,14 @@ class CameraMonitor:
         level, problem, summary = self._judge(camera, timeout, other_topics)
         status = _status(self._name, "", level, summary, _camera_values(camera))
         previous, self._problem = self._problem, problem
-        if problem and problem != previous:
+        if not problem:
+            was_silent, self._logged = self._logged.startswith(SILENT), ""
+            if was_silent and camera.reliability is not None:
+                return Report(status, events=(f"'{camera.topic}': receiving images again",))
+        # Twice: while endpoints find each other a publisher's node, for one, is not known yet.
+        elif problem == previous != self._logged:
+            self._logged = problem
             return Report(status, warnings=(summary,))
-        if previous == "silent" and camera.reliability is not None and not problem:
-            return Report(status, events=(f"'{camera.topic}': receiving images again",))
         return Report(status)
 
     def _note_growth(self, camera: CameraSnapshot) -> None:
@@ -139,8 +147,9 @@ class CameraMonitor:
             return DiagnosticStatus.OK, "", "not subscribed"
         if camera.seconds_since_image > timeout:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
-            reason = explain_no_images(camera, self._camera.endpoints(), other_topics)
-            return level, "silent", reason
+            endpoints = self._camera.endpoints()
+            kind = SILENT + _without_numbers(endpoints.explain())
+            return level, kind, explain_no_images(camera, endpoints, other_topics)
         if now - self._bad_at < REMEMBERED:
             summary = f"{counts.bad} invalid images; last error: {counts.last_bad}"
             return DiagnosticStatus.WARN, "", summary
@@ -154,7 +163,7 @@ class CameraMonitor:
             )
             return DiagnosticStatus.WARN, "lossy", summary
         if no_markers := self._camera.markers_problem(timeout):
-            return DiagnosticStatus.WARN, "markers", no_markers
+            return DiagnosticStatus.WARN, _without_numbers(no_markers), no_markers
         return DiagnosticStatus.OK, "", f"{counts.processed} images processed"
 
 
@@ -222,6 +231,11 @@ def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
     return values
 
 
+def _without_numbers(reason: str) -> str:
+    """The kind of a reason, which stays the same while the numbers in it change."""
+    return re.sub(r"\d+", "", reason)
+
+
 def explain_no_images(
     camera: CameraSnapshot, endpoints: Endpoints, other_topics: Callable[[], Iterable[str]]
 ) -> str:
@@ -235,7 +249,7 @@ def explain_no_images(
     start = f"no image on '{camera.topic}' for {camera.seconds_since_image:.0f} s"
     if endpoints.publishers:
         return f"{start}; {endpoints.explain()}"
-    others = ", ".join(other_topics())
+    others = printable(", ".join(other_topics()))  # of other implementations' unchecked names, too
     if not others:
         domain = os.environ.get("ROS_DOMAIN_ID") or "0"
         others = f"none; this node is in ROS domain {domain}"

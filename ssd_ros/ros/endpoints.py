@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 
 UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's name until a publisher's node is known
@@ -42,7 +43,7 @@ class Endpoints:
         return cls(topic, next(own, None), node.get_publishers_info_by_topic(topic))
 
     def explain(self) -> str:
-        """Each publisher with what keeps its messages away; there is at least one publisher."""
+        """Each publisher with what keeps its messages away; empty without publishers."""
         return "; ".join(
             f"published by {_name(publisher)}: {self._obstacle(publisher)}"
             for publisher in self.publishers
@@ -52,7 +53,7 @@ class Endpoints:
         if self.own is None:
             return "not connected yet"
         if publisher.topic_type != self.own.topic_type:
-            return f"its type is {publisher.topic_type!r}, expected {self.own.topic_type}"
+            return f"its type is {printable(publisher.topic_type)}, expected {self.own.topic_type}"
         compatible, reason = qos_check_compatible(publisher.qos_profile, self.own.qos_profile)
         if compatible == QoSCompatibility.ERROR:
             return (
@@ -110,8 +111,7 @@ def _name(publisher: TopicEndpointInfo) -> str:
         return "a node of unknown name"
     if publisher.node_name == BARE:
         return "a DDS application without a node"
-    # Other implementations of DDS do not check names.
-    return publisher.node_name if publisher.node_name.isprintable() else repr(publisher.node_name)
+    return printable(publisher.node_name)  # other implementations of DDS do not check names
 
 
 def _reliability(info: TopicEndpointInfo) -> str:

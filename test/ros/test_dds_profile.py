@@ -22,7 +22,7 @@ from played_camera import PlayedCamera
 from rclpy.utilities import get_rmw_implementation_identifier
 from waiting import wait_for
 
-from ssd_ros.ros.dds_profile import PROFILE_VARIABLES
+from ssd_ros.ros.dds_profile import PROFILE_VARIABLES, segment_size, shipped_profile
 from ssd_ros.ros.image_subscription import HAS_MESSAGE_INFO
 
 UDP_BUFFER = Path("/proc/sys/net/core/rmem_default")
@@ -97,10 +97,24 @@ def in_container(shared_memory: str, *command: str) -> list[str]:
     return ["unshare", "--mount", "bash", "-c", CONTAINER, "bash", shared_memory, *command]
 
 
-needs_mounts = pytest.mark.skipif(
-    subprocess.run(in_container("1m", "true"), capture_output=True, check=False).returncode != 0,
-    reason="may not mount a /dev/shm",
-)
+def may_mount() -> bool:
+    command = in_container("1m", "true")
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+needs_mounts = pytest.mark.skipif(not may_mount(), reason="may not mount a /dev/shm")
+
+
+def test_the_segment_size_is_that_of_the_selected_profile(tmp_path, monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert segment_size() == 0
+    monkeypatch.setenv(PROFILE_VARIABLES[0], str(shipped_profile()))
+    assert segment_size() == 64 * 2**20
+    monkeypatch.setenv(PROFILE_VARIABLES[0], str(tmp_path / "not there.xml"))
+    assert segment_size() == 0
 
 
 @needs_fast_dds
