@@ -27,7 +27,7 @@ def write(path: Path, data: bytes, check: Callable[[Path], object] | None = None
     Raises:
         OSError: the file cannot be written; it names the file.
     """
-    with _errors_name(path):
+    with errors_name(path):
         path = path.resolve() if path.is_symlink() and _is_regular(path) else path
         if not _is_regular(path):
             if check is not None:
@@ -57,7 +57,7 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it cannot; the error names the file.
     """
-    with _errors_name(path):
+    with errors_name(path):
         if not _is_regular(path):
             if not os.access(path, os.W_OK):
                 raise PermissionError(f"no permission to write to '{path}'")
@@ -98,7 +98,7 @@ def _is_regular(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _errors_name(path: Path) -> Iterator[None]:
+def errors_name(path: Path) -> Iterator[None]:
     """Adds the file's name to errors of the system, which lack it or have the temporary one."""
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import sys
 from types import TracebackType
@@ -13,7 +14,12 @@ _OWN = ("ssd_ros", "training")
 
 
 def explain_ends() -> None:
-    """Explains missing modules, Ctrl-C and a closed pipe, from now to the end of this process."""
+    """Explains missing modules, Ctrl-C and a closed pipe, from now to the end of this process.
+
+    File names that are not UTF-8 are printed as they are.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     sys.excepthook = _explain
     atexit.register(_flush)
 

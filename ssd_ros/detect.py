@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
 import signal
 import sys
@@ -60,8 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
     counts, start = Counts(), time.monotonic()
     try:
         _detect_into_files(options, source, detector, counts)

@@ -43,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="also the long tests: twenty minutes",
     )
 
+    parser.addoption("--kills", type=int, default=20, help="of a training, by --endurance")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     endurance = pytest.mark.skip(reason="takes minutes; pytest --endurance runs it")

@@ -25,7 +25,7 @@ from played_camera import PlayedCamera
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters, SetParametersAtomically
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from services import Services
 from std_srvs.srv import SetBool
@@ -113,25 +113,28 @@ class Storm:
         """A camera of both transports that sends good and broken images, and starts anew."""
 
         def make(chance: random.Random) -> Callable[[], None]:
-            cameras: dict[str, PlayedCamera] = {}
+            cameras = {
+                transport: PlayedCamera(self.graph, topic, transport == "compressed")
+                for transport in ("raw", "compressed")
+            }
 
             def step() -> None:
-                transport = chance.choice(("raw", "compressed"))
-                if transport in cameras and chance.random() < 0.01:
-                    self.graph.node.destroy_publisher(cameras.pop(transport).publisher)
-                if transport not in cameras:
-                    policy = chance.choice(
-                        (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT)
-                    )
-                    cameras[transport] = PlayedCamera(
-                        self.graph, topic, transport == "compressed", policy
-                    )
+                transport = chance.choice(tuple(cameras))
+                if chance.random() < 0.01:
+                    self._restart(cameras[transport], chance.random() < 0.5)
                 self._send(chance, cameras[transport], transport)
                 time.sleep(chance.choice((0.0, 0.01, 0.05)))
 
             return step
 
         return make
+
+    def _restart(self, camera: PlayedCamera, reliable: bool) -> None:
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self.graph.node.destroy_publisher(camera.publisher)
+        camera.publisher = self.graph.node.create_publisher(
+            camera.kind, camera.topic, QoSProfile(depth=10, reliability=policy)
+        )
 
     def _send(self, chance: random.Random, camera: PlayedCamera, transport: str) -> None:
         kind = chance.random()

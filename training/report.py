@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = given.data or Path(run_files.read_run_info(given.run)["options"]["data"])
         weights = given.weights or given.run / run_files.BEST
         text = page(given.run, weights, data, given.device)
-        atomic.write(out, text.encode())
+        atomic.write(out, text.encode("utf-8", "replace"))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

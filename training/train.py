@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ from training.trainer.optimizer import choose_precision, create_optimizer
 from training.trainer.options import Options
 from training.trainer.trainer import NotFinite, Trainer
 
+_NO_MEMORY = re.compile("out of memory|can't allocate memory")  # of CUDA, of the CPU
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command.
@@ -53,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes.close()
     except (ValueError, OSError, NotFinite, NotFiniteError, WorkerLost) as error:
         print(f"error: {batches.error_message(error)}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(text):
+            raise
+        print(
+            f"error: out of memory ({text[:200]}); a run with a smaller --batch, or the same in "
+            "more --accumulate parts, needs less",
+            file=sys.stderr,
+        )
         return 1
     if received:
         print(f"stopped by signal {received}; continue with --resume", file=sys.stderr)

@@ -162,6 +162,10 @@ def _read_file(path: Path, mono16_range: str) -> Image:
 
 
 def _open(source: str) -> cv2.VideoCapture:
+    try:
+        source.encode()
+    except UnicodeEncodeError:  # the process would crash in OpenCV
+        raise OSError(f"cannot open source {source!r}: its name is not UTF-8") from None
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         raise OSError(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,12 +53,16 @@ def run(
         threads: number of callbacks that may run at the same time.
 
     Returns:
-        0, or 1 if the node could not be created from its parameters; the log says why.
+        0, or 1 if the node could not be created from its arguments; the log says why.
     """
     stop = signals.install()
     stop.call(lambda: None)  # from here on the end is an orderly one
     malloc.tune_malloc_for_images()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy has several types for arguments that it cannot parse
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
     node = None
     try:
         try:

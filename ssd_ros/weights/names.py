@@ -76,7 +76,9 @@ def resolve(weights: str | Path) -> Path:
         print(f"downloading {NAMED[name].url} to {NAMED[name].path}", file=sys.stderr)
         with tqdm(desc=name, unit="B", unit_scale=True, disable=None) as bar:
             download(name, _Bar(bar))
-    return NAMED[name].path if name in NAMED else Path(os.path.expanduser(weights))
+    if name in NAMED:
+        return NAMED[name].path
+    return Path(os.path.expanduser(weights)).absolute()  # errors then tell the folder, too
 
 
 def missing(weights: str) -> bool:

@@ -2,6 +2,7 @@
 """Sources: which frames they give, in which order, and what a broken one costs."""
 
 import itertools
+import os
 from pathlib import Path
 
 import cv2
@@ -80,6 +81,15 @@ def test_a_frame_of_a_video_is_refused_after_the_next_one_was_taken(video):
     with pytest.raises(ImageError, match="#000000' must be read before the next frame"):
         first.read()
     assert abs(shades([second])[0] - GREYS[1]) <= 3
+
+
+def test_a_video_that_cannot_be_opened_safely_is_refused(video, tmp_path):
+    renamed = video.rename(tmp_path / os.fsdecode(b"caf\xe9.avi"))
+    with pytest.raises(OSError, match="its name is not UTF-8"):
+        Video(renamed)
+    os.mkfifo(tmp_path / "pipe.avi")
+    with pytest.raises(OSError, match=r"pipe\.avi': not a regular file"):
+        Video(tmp_path / "pipe.avi")
 
 
 def test_a_loop_restarts_files_and_videos(folder, video):

@@ -94,6 +94,19 @@ def ended_quietly(process):
     return True
 
 
+@pytest.mark.parametrize(
+    "arguments", [["-p"], ["-r", "__ns:=/bad-name"], ["--params-file", "/no/such/file"]]
+)
+def test_arguments_that_ros_cannot_read_are_an_error_without_a_traceback(graph, arguments):
+    command = [sys.executable, "-c", COMMAND, "--ros-args", *arguments]
+    process = graph.start_command(command, cwd=ROOT)
+    assert process.exit_code() == 1
+    assert "Traceback" not in process.log
+    last = process.log.splitlines()[-1]  # those before are of rcl
+    assert last.startswith("detector: ")
+    assert arguments[-1] in last
+
+
 def test_a_signal_while_the_node_is_constructed_ends_it_quietly(graph, weights):
     assert ended_quietly(start(graph, CONSTRUCTING, weights))
 

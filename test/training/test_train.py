@@ -4,13 +4,11 @@
 import base64
 import json
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -158,38 +156,6 @@ def test_sigterm_writes_a_checkpoint_and_says_how_to_go_on(
     assert sessions[0]["iteration"] == 0
     assert 0 < sessions[1]["iteration"] < 6
     assert sessions[1]["command"].endswith("--resume")
-
-
-@pytest.mark.endurance
-def test_sigkills_at_random_moments_lose_nothing(root, longer, tmp_path):
-    out, chance, kills = tmp_path / "run-0", random.Random(), 0
-    while kills < 5:
-        process = start(command(root, out, *LONGER, "--resume"))
-        wait_for_checkpoint(process, out)
-        time.sleep(chance.uniform(0, 0.5))
-        process.kill()
-        _, errors = process.communicate(timeout=HANGS)
-        if process.returncode == 0:  # it was faster than the kill; another run takes the next ones
-            assert same_tensors(out / "last.safetensors", longer / "last.safetensors")
-            out = tmp_path / f"run-{kills}"
-            continue
-        assert process.returncode == -signal.SIGKILL, errors
-        kills += 1
-    assert run(root, out, *LONGER, "--resume") == 0
-    assert same_tensors(out / "last.safetensors", longer / "last.safetensors")
-    assert lines(out) == lines(longer)
-
-
-def wait_for_checkpoint(process, out):
-    """Until a process has written a checkpoint of its own, or has ended."""
-    before = checkpointed(out)
-    while checkpointed(out) == before and process.poll() is None:
-        time.sleep(0.01)
-
-
-def checkpointed(out):
-    path = out / run_files.CHECKPOINT
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_as_another(root, undisturbed, capsys):

@@ -2,6 +2,7 @@
 """A training that would give unusable or other weights says so when it starts."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -116,6 +117,22 @@ def test_two_trainings_do_not_share_a_folder(root, tmp_path, capsys):
         assert f"another training is running in '{tmp_path}/run'" in capsys.readouterr().err
         assert list((tmp_path / "run").iterdir()) == []
     assert run(root, tmp_path / "run") == 0
+
+
+def test_a_dataset_need_not_have_a_name_in_utf_8(tmp_path, capsys):
+    root = make_set(tmp_path / "set", images=4).rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    for path in sorted((root / "JPEGImages").iterdir()):
+        path.rename(path.with_name(os.fsdecode(b"\xe9") + path.name))
+        annotation = root / "Annotations" / f"{path.stem}.xml"
+        annotation.rename(annotation.with_name(os.fsdecode(b"\xe9") + annotation.name))
+    for path in (root / "ImageSets" / "Main").iterdir():
+        path.write_bytes(b"".join(b"\xe9" + line + b"\n" for line in path.read_bytes().split()))
+    with pytest.raises(voc.VOCError, match=r"trainval\.txt' is not in UTF-8: byte 0 is 0xe9"):
+        voc.find_images(root, "trainval")
+    root = make_set(tmp_path / "set", images=4).rename(tmp_path / os.fsdecode(b"na\xefve"))
+    assert run(root, tmp_path / "run") == 0
+    given = [str(tmp_path / "run"), "--device", "cpu"]
+    assert report.main(given) == 0, capsys.readouterr().err
 
 
 def test_a_damaged_line_of_the_metrics_costs_only_itself(tmp_path):

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """However a training with data loading processes ends, it ends at once and leaves none of them."""
 
+import contextlib
 import os
+import random
 import signal
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from made_dataset import make_set
 from processes import Process
+from safetensors.numpy import load_file
 from waiting import wait_for
 
+from training import train
 from training.trainer import run_files
 
 pytestmark = pytest.mark.training
@@ -123,6 +130,18 @@ def test_an_error_of_the_trainer_is_not_held_up_by_its_workers(root, tmp_path, s
     assert run_files.read_checkpoint(tmp_path / "run")["progress"]["iteration"] == 1
 
 
+def test_too_little_memory_is_an_error_with_what_to_change(root, tmp_path, capsys, monkeypatch):
+    def step(self, parts):
+        torch.empty(2**60)
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    arguments = training(root, tmp_path / "run") + ["--workers", "0"]
+    assert train.main(list(map(str, arguments))) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: out of memory (")
+    assert "smaller --batch" in error
+
+
 def test_a_program_ends_that_has_not_closed_its_stream(root, start):
     process = start("-c", FORGETTING, root)
     assert process.exit_code() == 0, process.log
@@ -139,3 +158,57 @@ def test_a_signal_to_all_processes_still_writes_a_checkpoint(root, tmp_path, sta
     assert "stopped by signal 15; continue with --resume" in process.log
     assert "Traceback" not in process.log
     assert run_files.read_checkpoint(tmp_path / "run") is not None
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(0)
+def test_sigkills_at_random_moments_lose_nothing(root, tmp_path, start, request):
+    """Of the trainer, of its worker, or of both; `--kills` says how many."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance, kills = random.Random(seed), request.config.getoption("--kills")
+    short = [*OPTIONS.split(), "--iterations", "20", "--augment", "none", "--seed", "1"]
+    undisturbed = tmp_path / "undisturbed"
+    process = start("-m", "training.train", "--data", root, "--out", undisturbed, *short)
+    assert process.exit_code() == 0, process.log
+    out = tmp_path / "run-0"
+    for kill in range(kills + 1):
+        arguments = ["--data", root, "--out", out, *short, "--resume"]
+        process = start("-m", "training.train", *arguments)
+        if kill < kills:
+            kill_something(process, out, chance)
+        code = process.exit_code()
+        assert code in (0, 1, -signal.SIGKILL), process.log
+        assert code != 1 or "data loading process" in process.log, process.log
+        if code == 0:  # it was faster than the kill; another run takes the next ones
+            ours, theirs = (load_file(o / run_files.LAST) for o in (out, undisturbed))
+            assert ours.keys() == theirs.keys()
+            assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+            assert metrics_of(out) == metrics_of(undisturbed)
+            names = {path.name for path in out.iterdir()}
+            assert names == {path.name for path in undisturbed.iterdir()}
+            out = tmp_path / f"run-{kill + 1}"
+    assert code == 0, process.log
+
+
+def kill_something(process, out, chance):
+    """After a random part of the start, or of the work after the first checkpoint."""
+    if chance.random() < 0.8:
+        before = modified(out / run_files.CHECKPOINT)
+        path = out / run_files.CHECKPOINT
+        wait_for(lambda: modified(path) != before or not process.alive, "a checkpoint")
+        time.sleep(chance.uniform(0, 1))
+    else:
+        time.sleep(chance.uniform(0, 8))
+    targets = [process.pid, *workers_of(process)]
+    for pid in chance.choice([targets[:1], targets[1:], targets]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def modified(path):
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def metrics_of(out):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run_files.read_metrics(out)]

@@ -264,7 +264,7 @@ def test_files_of_mmdetection_before_2_14_are_refused_with_what_to_do():
     shapes["backbone.extra.0.weight"] = (256, 1024, 1, 1)
     told = refusal(shapes)
     assert told.startswith("looks like mmdetection's SSD300, but was written by a version before")
-    assert told.endswith("tools/model_converters/upgrade_ssd_version.py")
+    assert told.endswith("if it is of version 1, then upgrade_ssd_version.py)")
 
 
 def test_nvidia_s_network_is_refused_as_what_it_is():

@@ -85,6 +85,12 @@ def test_what_has_no_name_is_a_path(tmp_path, monkeypatch):
     assert resolve("demo") == Path(names.__file__).with_name("demo.safetensors")
 
 
+def test_a_missing_file_is_named_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=f"weights file '{tmp_path}/none.safetensors': cannot"):
+        read("none.safetensors")
+
+
 def test_the_list_says_what_is_where(served, cache, capsys):
     assert main(["list"]) == 0
     assert f"not downloaded yet: {NAMED['coco'].url} -> {cache}/w.safetensors" in (

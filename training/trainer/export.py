@@ -53,7 +53,7 @@ def provenance(
         result: of the validation of these weights, see `compute_metrics`; None without one.
     """
     note = {
-        "data": Path(run.data).resolve().name,
+        "data": Path(run.data).resolve().name.encode("utf-8", "replace").decode(),
         "sets": run.sets,
         "val_sets": run.val_sets,
         "iterations": progress.iteration,

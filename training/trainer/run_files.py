@@ -171,7 +171,7 @@ class Metrics:
         """Appends the values of an iteration; None becomes null, and is not a TensorBoard event."""
         if not self._enabled:
             return
-        with self._path.open("a", encoding="utf-8") as file:
+        with atomic.errors_name(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **values}) + "\n")
         if self._events is not None:
             for name, value in values.items():

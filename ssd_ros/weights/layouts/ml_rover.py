@@ -81,7 +81,13 @@ def convert(tensors: Arrays, header: Header, class_names: Sequence[str] | None) 
     for ours, name in _BASE.items():
         arrays[f"{ours}.weight"], arrays[f"{ours}.bias"] = resnet50.fold(tensors, name)
     bfloat16 = frozenset(ours for ours, theirs in _KEYS.items() if theirs in header.bfloat16)
-    return Weights(arrays, check_class_names(list(class_names)), CONFIG, bfloat16=bfloat16)
+    return Weights(
+        arrays,
+        check_class_names(list(class_names)),
+        CONFIG,
+        {"implementation": FAMILY},
+        bfloat16=bfloat16,
+    )
 
 
 def unfolded(tensors: Arrays) -> Arrays:

@@ -51,6 +51,7 @@ def inspect(header: Header) -> Mismatch | None:
             FAMILY,
             matching=len(header.shapes),
             hint="was written by a version before 2.14, whose files do not tell the order of "
-            "classes: convert it with mmdetection's tools/model_converters/upgrade_ssd_version.py",
+            "classes: convert it with mmdetection's tools/model_converters "
+            "(upgrade_model_version.py if it is of version 1, then upgrade_ssd_version.py)",
         )
     return _LAYOUT.inspect(header)
