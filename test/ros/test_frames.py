@@ -39,11 +39,11 @@ class SlowDecoding:
         self.begun, self.released = threading.Event(), threading.Event()
         decode = camera_module.image_from_compressed_msg
 
-        def decode_slowly(message, min_size):
+        def decode_slowly(message, *options):
             if message.format == "slow":
                 self.begun.set()
                 assert self.released.wait(120)
-            return decode(message, min_size)
+            return decode(message, *options)
 
         monkeypatch.setattr(camera_module, "image_from_compressed_msg", decode_slowly)
 
