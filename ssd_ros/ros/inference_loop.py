@@ -172,6 +172,8 @@ class InferenceLoop:
         batch = self._take_newest(max_frame_age, detector.input_size)
         if not batch:
             return
+        # Read again: a frame received after a swap is never for the detector of before.
+        detector = self.detector
         start = self._batch_since = time.monotonic()
         try:
             results = detector([frame.image for _, frame in batch])

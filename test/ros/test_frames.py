@@ -205,3 +205,31 @@ def test_control_characters_in_a_message_reach_neither_log_nor_diagnostics(graph
     assert status.values["last bad"].isprintable()
     assert r"\x1b[2J\x07" in status.values["last bad"]
     assert graph.wait_for_log("dropped invalid image").isprintable()
+
+
+def test_a_frame_taken_after_a_swap_is_for_the_new_detector(graph, images):
+    class Recording:
+        input_size, classes = 300, CLASSES
+
+        def __init__(self):
+            self.batches = 0
+
+        def __call__(self, batch):
+            self.batches += 1
+            return [NOTHING for _ in batch]
+
+    class Swapping(Camera):
+        def take(self, *limits):
+            loop.swap(new, 0.0)
+            return super().take(*limits)
+
+    old, new, received = Recording(), Recording(), threading.Event()
+    name = graph.name("image")
+    camera = Swapping(graph.node, name, graph.namespace, False, False, None, received.set)
+    loop = inference_loop.InferenceLoop(graph.node, [camera], old, 0.0, received)
+    loop.start()
+    camera.receive(fill_image(ImageMsg(), images[0], "bgr8"))
+    wait_for(lambda: old.batches + new.batches, "a batch")
+    assert loop.stop(60)
+    assert (old.batches, new.batches) == (0, 1)
+    camera.close()
