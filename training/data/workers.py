@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -57,16 +56,28 @@ class Stream(Generic[T]):
             raise StopIteration
         return next(self._batches)
 
-    def close(self) -> None:
-        """Ends the processes; there are no batches afterwards."""
-        self._batches = None  # without another reference, they end by themselves
-        for worker in self._workers:
-            worker.terminate()  # nothing if it has ended
-            worker.join(_PATIENCE)
-            if worker.is_alive():
-                with contextlib.suppress(RuntimeError):  # PyTorch's, about the killed process
+    def close(self) -> list[BaseProcess]:
+        """Ends the processes; there are no batches afterwards.
+
+        Returns:
+            Those that had not ended as they should.
+        """
+        # PyTorch's handler raises an error about a process that was killed, wherever that comes.
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            lost = [worker for worker in self._workers if worker.exitcode]
+            self._batches = None  # without another reference, they end by themselves
+            for worker in self._workers:
+                worker.terminate()  # nothing if it has ended
+                worker.join(_PATIENCE)
+                if worker.is_alive():
                     worker.kill()
                     worker.join()
+                elif worker.exitcode and worker not in lost:
+                    lost.append(worker)
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+        return lost
 
     def __enter__(self) -> Stream[T]:
         return self
@@ -77,9 +88,13 @@ class Stream(Generic[T]):
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        lost = [worker for worker in self._workers if worker.exitcode]
-        self.close()
-        if isinstance(error, Exception) and lost:
+        try:
+            lost = self.close()
+        except RuntimeError as late:  # of PyTorch's handler, before it was replaced
+            error = error or late
+            lost = self.close()
+        # An error about an image is no consequence of a lost process.
+        if isinstance(error, RuntimeError | OSError | EOFError) and lost:
             raise WorkerLost(_describe(lost[0])) from error
 
 
