@@ -90,12 +90,33 @@ class Image:
         Returns:
             uint8 (height, width, C), or (height, width) for mono.
         """
-        size = (width, height)
         if order == self.order:
-            return cv2.resize(self.pixels, size, dst=out)
+            return warp(self.pixels, width, height, out)
         same_size = self.pixels.shape[:2] == (height, width)
-        pixels = self.pixels if same_size else cv2.resize(self.pixels, size)
+        pixels = self.pixels if same_size else warp(self.pixels, width, height)
         return cv2.cvtColor(pixels, _conversion(self.order, order), dst=out)
+
+
+def warp(pixels: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Pixels in another size; the one way to the network's input, in training and on the robot.
+
+    Much larger images are first halved, by averaging, as often as both sides remain large enough.
+    That is what JPEG decoders do when they decode at a fraction of the size, so raw and compressed
+    images are the same to the network, and noise and fine patterns cause no aliasing.
+
+    Args:
+        pixels: uint8 (H, W, C) or (H, W).
+        width, height: of the result.
+        out: uint8 of the result's shape, written to instead of new memory.
+    """
+    rows, columns = pixels.shape[:2]
+    reduction = 1
+    while columns >= 2 * reduction * width and rows >= 2 * reduction * height:
+        reduction *= 2
+    if reduction > 1:
+        size = -(-columns // reduction), -(-rows // reduction)
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(pixels, (width, height), dst=out)
 
 
 def _conversion(source: ChannelOrder, target: ChannelOrder) -> int:

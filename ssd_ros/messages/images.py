@@ -111,7 +111,8 @@ def image_from_compressed_msg(
         message: its data; `format` is not read, because drivers disagree about its content.
         min_size: pixels that the shorter side needs, e.g. the network's input size. A JPEG that
             stays at least this large is decoded at a half, a quarter or an eighth of its size,
-            which is faster; the image's width and height are still those of the full image.
+            which is faster, and what `image.warp` makes of the full one; the image's width and
+            height are still those of the full image.
             None decodes at full size.
         mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
 

@@ -17,7 +17,8 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
-from ssd_ros.image import ImageError
+from ssd_ros.detector import network_input
+from ssd_ros.image import Image, ImageError
 from ssd_ros.messages.images import (
     fill_compressed_image,
     fill_image,
@@ -226,6 +227,18 @@ def test_a_reduced_jpeg_shows_the_whole_image():
     height, width = image.pixels.shape[:2]
     smaller = cv2.resize(original, (width, height), interpolation=cv2.INTER_AREA)
     assert np.abs(image.pixels.astype(int) - smaller).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(800, 600), (1200, 900), (2500, 1301), (1000, 5000)])
+def test_raw_and_compressed_images_are_the_same_to_the_network(size):
+    original = made_image(1, *size)
+    quality = (cv2.IMWRITE_JPEG_QUALITY, 100)
+    message = compressed_message(cv2.imencode(".jpg", original, quality)[1])
+    reduced = image_from_compressed_msg(message, min_size=300)
+    assert reduced.pixels.shape[0] < size[1]
+    seen, expected = (network_input([image])[0].astype(int) for image in (reduced, Image(original)))
+    noisy = cv2.cvtColor(cv2.resize(original, (300, 300)), cv2.COLOR_BGR2RGB)  # not averaged
+    assert np.abs(seen - expected).mean() < 0.3 * np.abs(seen - noisy).mean()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])

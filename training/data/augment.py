@@ -6,8 +6,8 @@ photometric distortion, from torchvision.transforms.v2. Three differences:
   - the colours are changed after the warp to the network's input size, so that the cost does not
     grow with the image;
   - the channels are not permuted (nor does the paper's own code);
-  - the final warp is the one of `ssd_ros.detector.network_input` (OpenCV, bilinear, without
-    antialiasing): a network trained on smoother images would see different ones on the robot.
+  - the final warp is the robot's, `ssd_ros.image.warp`: a network trained on other images, smoother
+    ones for example, would see different ones there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+
+from ssd_ros.image import warp
 
 CHOICES = ("none", "light", "ssd")
 MAX_CANVAS = 2**23  # pixels of an expanded image: 25 MB
@@ -41,7 +43,7 @@ class Warp(v2.Transform):
         size = (self.side, self.side)
         if isinstance(inpt, tv_tensors.Image):
             pixels = np.ascontiguousarray(inpt.permute(1, 2, 0).numpy())
-            warped = torch.from_numpy(cv2.resize(pixels, size)).permute(2, 0, 1)
+            warped = torch.from_numpy(warp(pixels, *size)).permute(2, 0, 1)
             return tv_tensors.Image(warped)
         if isinstance(inpt, tv_tensors.BoundingBoxes):
             return v2.functional.resize(inpt, list(size))
