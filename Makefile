@@ -3,6 +3,7 @@
 # make demo    images -> camera topic -> detector node -> annotated images in demo_out/
 # make test    all tests, in a few minutes
 # make test-fast   those that need no ROS graph and no training, in one
+# make coverage    all tests, and which lines of ssd_ros/ and training/ none of them runs
 # make lint    formatting, lint and types
 # make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
 # make bench-cuda  detector against torchvision on the GPU, into docs/benchmarks.md
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench bench-cuda clean
+.PHONY: help setup demo test test-fast coverage lint format bench bench-cuda clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -47,6 +48,15 @@ test: setup
 test-fast: setup
 	@$(IN_VENV)
 	python -m pytest -m "not graph and not training and not slow"
+
+coverage: setup
+	@$(IN_VENV)
+	coverage erase
+	status=0
+	coverage run -m pytest || status=$$?
+	coverage combine -q
+	coverage report
+	exit $$status
 
 lint: setup
 	@$(IN_VENV)
