@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,6 @@ MAX_PIXELS = 2**27  # 400 MB when decoded; below the limit at which Pillow raise
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ROTATED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP")
-# In the entropy-coded data of a JPEG 0xff is followed by a zero, a restart marker or 0xff.
-_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_END_OF_IMAGE, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
 
 
 @dataclass(frozen=True)
@@ -70,18 +66,3 @@ def _is_turned(image: PillowImage.Image) -> bool:
     exif = PillowImage.Exif()  # not image.getexif(), which decodes a PNG
     exif.load(image.info.get("exif") or b"")
     return exif.get(_ORIENTATION) in _TURNED
-
-
-def is_whole_jpeg(data: bytes) -> bool:
-    """Whether a JPEG goes on to its end marker. Whatever follows that is ignored.
-
-    Its segments are followed, because an embedded preview has an end marker of its own.
-    """
-    position = 2
-    while found := _MARKER.search(data, position):
-        marker, position = found[1][0], found.end()
-        if marker == _END_OF_IMAGE:
-            return True
-        if marker not in _WITHOUT_LENGTH:
-            position += int.from_bytes(data[position : position + 2], "big")
-    return False

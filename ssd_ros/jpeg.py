@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structure of JPEG data, without decoding it."""
+"""Whether JPEG data are whole and can be decoded in reasonable time, by their structure alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 
 from ssd_ros.image import ImageError
 
+# Pixels times scans: about a second. A progressive image needs ten scans.
+MAX_SCANNED_PIXELS = 2**29
 MAX_SEGMENTS = 1000  # an image has some ten, and twenty more for an ICC profile of a megabyte
 # In the data of a scan 0xff is followed by 0 or by a restart marker.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -18,14 +20,27 @@ def is_jpeg(data: memoryview) -> bool:
     return bytes(data[:3]) == b"\xff\xd8\xff"
 
 
-def count_scans(data: memoryview) -> int:
-    """How many scans a JPEG has: 1, in a progressive one about ten. Each costs a whole pass.
+def check(data: memoryview, size: tuple[int, int]) -> None:
+    """Checks a JPEG before it is decoded; OpenCV 4 takes one that is cut off as whole.
 
     Args:
         data: bytes that may have any padding after the image's end.
+        size: width and height in pixels.
 
     Raises:
-        ImageError: the image has no end, or too many segments.
+        ImageError: the image has no end, too many segments, or too many scans for its size.
+    """
+    scans, most = _count_scans(data), MAX_SCANNED_PIXELS // (size[0] * size[1])
+    if scans > most:
+        raise ImageError(
+            f"JPEG of {size[0]}x{size[1]} has {scans} scans, expected at most {most} for this size"
+        )
+
+
+def _count_scans(data: memoryview) -> int:
+    """How many scans a JPEG has: 1, in a progressive one about ten. Each costs a whole pass.
+
+    Segments are followed, because an embedded preview has an end marker of its own.
     """
     position, scans = 2, 0
     for _ in range(MAX_SEGMENTS):

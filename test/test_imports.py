@@ -18,7 +18,7 @@ FOLDERS = ("ssd_ros", "training", "demo", "benchmarks", "launch", "pip_ros")
 # starts with. Every group may import itself and the bare package `ssd_ros`.
 SHARED = {
     *("ssd_ros.atomic", "ssd_ros.bit_depth", "ssd_ros.command_line", "ssd_ros.detections"),
-    *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image"),
+    *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image", "ssd_ros.jpeg"),
 }
 DETECTOR = {"ssd_ros.detector", "ssd_ros.backends", "ssd_ros.weights", "ssd_ros.model"}
 ALL = {*SHARED, *DETECTOR, "ssd_ros.io", "ssd_ros.messages", "ssd_ros.ros", "training", "demo"}
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.image": set(),
     "ssd_ros.bit_depth": set(),
     "ssd_ros.encoded": {"ssd_ros.image"},
+    "ssd_ros.jpeg": {"ssd_ros.image"},
     "ssd_ros.drawing": {"ssd_ros.detections", "ssd_ros.image"},
     # drawing: outlines in RViz have the captions and colours of those in the annotated image
     "ssd_ros.messages": {
@@ -37,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "ssd_ros.detections",
         "ssd_ros.drawing",
         "ssd_ros.image",
+        "ssd_ros.jpeg",
     },
     "ssd_ros.model": SHARED,
     "ssd_ros.weights": SHARED | {"ssd_ros.model"},

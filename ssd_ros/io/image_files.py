@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssd_ros import atomic, bit_depth, encoded
+from ssd_ros import atomic, bit_depth, encoded, jpeg
 from ssd_ros.image import ImageError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
@@ -46,15 +46,17 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
         mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
 
     Raises:
-        ImageError: the file cannot be read as an image, is cut off, or too large.
+        ImageError: the file is no image, is cut off, too large, or would take too long to decode.
     """
     header = _header(path)
     try:  # not cv2.imread, which prints to the terminal and does not say why
         data = path.read_bytes()
-        if header and header.kind in ("JPEG", "MPO") and not encoded.is_whole_jpeg(data):
-            raise ImageError(f"'{path}' is cut off: a JPEG of {len(data)} bytes without an end")
+        if header and jpeg.is_jpeg(memoryview(data)):
+            jpeg.check(memoryview(data), header.size)
         buffer = np.frombuffer(data, np.uint8)
         pixels = bit_depth.decode(buffer, value_range=mono16_range) if data else None
+    except ImageError as error:
+        raise ImageError(f"cannot read image '{path}': {error}") from None
     except OSError as error:
         raise ImageError(f"cannot read image '{path}': {error.strerror}") from None
     except cv2.error as error:

@@ -23,9 +23,8 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
-from ssd_ros import bit_depth
+from ssd_ros import bit_depth, jpeg
 from ssd_ros.image import CHANNELS, ChannelOrder, Image, ImageError
-from ssd_ros.messages import jpeg
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage
@@ -57,8 +56,6 @@ _DECODE_REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
 MAX_PIXELS = 2**26  # a message that claims a larger image is broken, not a camera
-# Pixels times scans of a JPEG: about a second. A progressive one needs ten scans.
-MAX_SCANNED_PIXELS = 2**29
 # Compressed formats. OpenCV could decode more, with decoders that are hardly tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
@@ -120,7 +117,6 @@ def image_from_compressed_msg(
         ImageError: the data are not an image, or cut off, or decoding it would take too long.
     """
     data = np.frombuffer(message.data, np.uint8)
-    scans = jpeg.count_scans(data.data) if jpeg.is_jpeg(data.data) else 0
     try:
         # Reads only the header.
         with PillowImage.open(io.BytesIO(message.data), formats=FORMATS) as header:
@@ -131,13 +127,11 @@ def image_from_compressed_msg(
         ) from None
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"size is {size[0]}x{size[1]}, expected at most {MAX_PIXELS} pixels")
-    if size[0] * size[1] * scans > MAX_SCANNED_PIXELS:
-        raise ImageError(
-            f"JPEG of {size[0]}x{size[1]} has {scans} scans, expected at most "
-            f"{MAX_SCANNED_PIXELS // (size[0] * size[1])} for this size"
-        )
+    is_jpeg = jpeg.is_jpeg(data.data)
+    if is_jpeg:
+        jpeg.check(data.data, size)
     reduction = 1
-    if scans and min_size:
+    if is_jpeg and min_size:
         reduction = max((r for r in _DECODE_REDUCED if min(size) >= r * min_size), default=1)
     try:
         if reduction > 1:

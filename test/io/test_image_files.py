@@ -9,6 +9,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from made_images import jpeg_of_many_scans
 from PIL import Image as PillowImage
 
 from ssd_ros.image import ImageError
@@ -77,6 +78,13 @@ def test_what_would_take_all_memory_or_never_end_is_refused_at_once(tmp_path):
             image_files.read(tmp_path / "large.png")
 
 
+def test_a_jpeg_that_takes_too_long_to_decode_is_refused(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg_of_many_scans(4000, 4000, 100))
+    with pytest.raises(ImageError, match=r"a\.jpg': JPEG of 4000x4000 has 100 scans, expected at"):
+        image_files.read(path)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_is_whole_up_to_its_end_marker(tmp_path, progressive):
     exif = PillowImage.Exif()
@@ -92,5 +100,5 @@ def test_a_jpeg_is_whole_up_to_its_end_marker(tmp_path, progressive):
         assert image_files.read(path).shape == (100, 150, 3)
     for length in (len(data) - 2, len(data) - 500, len(data) // 2):
         path.write_bytes(data[:length])
-        with pytest.raises(ImageError, match=rf"a\.jpg' is cut off: a JPEG of {length} bytes"):
+        with pytest.raises(ImageError, match=rf"a\.jpg': JPEG of {length} bytes is cut off"):
             image_files.read(path)
