@@ -19,7 +19,7 @@ from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import config_from_text
 from ssd_ros.weights.weights import check_class_names
-from training.data import batches, samples, soundness, voc
+from training.data import batches, loss_objects, samples, soundness, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
@@ -103,9 +103,12 @@ def create_trainer(
     torch.manual_seed(run.seed)
     run = replace(run, precision=choose_precision(run.precision, processes.device))
     data = load_data(run)
-    if processes.is_main:
-        warn(run, data, processes, checkpoint)
+    soundness.check_boxes(data.samples)
     model = create_model(run, data, checkpoint)
+    lost = loss_objects.find_lost(data.samples, model.config)
+    texts = loss_objects.describe(lost, data.samples, data.classes)
+    if processes.is_main:
+        warn(run, data, processes, checkpoint, texts)
     frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
@@ -128,16 +131,27 @@ def load_data(run: Options) -> TrainingData:
 
 
 def warn(
-    run: Options, data: TrainingData, processes: Processes, checkpoint: Mapping[str, Any] | None
+    run: Options,
+    data: TrainingData,
+    processes: Processes,
+    checkpoint: Mapping[str, Any] | None,
+    lost: Sequence[str],
 ) -> None:
     """Prints what makes results worse or different without being an error.
 
-    Raises:
-        ValueError: no box at all can be trained on.
+    Args:
+        lost: which objects are in no loss, as `loss_objects.describe` says it.
     """
-    texts = soundness.find_warnings(data.samples)
+    texts = [*soundness.find_warnings(data.samples), *lost]
     if data.val_samples:
-        texts += [f"--val-sets: {text}" for text in soundness.find_warnings(data.val_samples)]
+        found = soundness.find_warnings_of_validation(data.val_samples)
+        texts += [f"--val-sets: {text}" for text in found]
+    seen = run.iterations * run.batch * processes.count
+    if seen < len(data.samples):
+        texts.append(
+            f"only {seen} of {len(data.samples)} images are used in {run.iterations} iterations of "
+            f"batch size {run.batch}"
+        )
     began_on = (checkpoint or {}).get("device", processes.device.type)
     if began_on != processes.device.type:
         texts.append(

@@ -48,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for defect in report.defects:
         print(defect)
-    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
-    print(f"{plural(report.images, 'image')}; objects: {counts or 'none'}")
+    print(f"{plural(report.images, 'image')}; objects: {_counts(report.objects)}")
+    if report.lost:
+        print(f"of these not in the loss of a training: {_counts(report.lost)}")
+    if report.unlisted:
+        print(f"of these in no image set: {_counts(report.unlisted)}")
     kinds = Counter(defect.kind for defect in report.defects)
     print(
         f"{plural(len(report.defects), 'defect')}: "
@@ -58,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else "no defects"
     )
     return 1 if report.defects else 0
+
+
+def _counts(objects: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(objects.items())) or "none"
 
 
 if __name__ == "__main__":

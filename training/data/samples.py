@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ class Sample:
         labels: int64 (N,), 0-based class.
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, as written in the file.
         difficult: bool (N,).
+        numbers: int64 (N,), of the objects in the file, from 1.
         size: width and height of the image.
         stated_size: the same in the annotation, None where it states none.
     """
@@ -32,6 +33,7 @@ class Sample:
     labels: np.ndarray
     boxes: np.ndarray
     difficult: np.ndarray
+    numbers: np.ndarray
     size: tuple[int, int]
     stated_size: tuple[int, int] | None = None
 
@@ -49,22 +51,33 @@ def load(
         The samples in the order of the records, and the class names.
 
     Raises:
-        VOCError: an annotation cannot be read, a class is unknown, or there is no object at all.
+        VOCError: an annotation cannot be read, or a class is unknown, or there is none at all.
         ImageError: an image cannot be read.
     """
     progress = tqdm(records, desc="annotations", unit="file", disable=None, leave=False)
     annotations = [read_annotation(record.annotation) for record in progress]
     names = tuple(classes) if classes is not None else find_classes(annotations)
-    if not any(annotation.names for annotation in annotations):
+    if not names:
         raise VOCError(f"none of the {len(records)} images has an object")
     index = {name: i for i, name in enumerate(names)}
     return [
-        _sample(record, annotation, index)
+        to_sample(record, annotation, index, image_files.read_size(record.image))
         for record, annotation in zip(records, annotations, strict=True)
     ], names
 
 
-def _sample(record: ImageRecord, annotation: Annotation, index: dict[str, int]) -> Sample:
+def to_sample(
+    record: ImageRecord, annotation: Annotation, index: Mapping[str, int], size: tuple[int, int]
+) -> Sample:
+    """An annotation with classes as numbers.
+
+    Args:
+        index: number of each class.
+        size: width and height of the image.
+
+    Raises:
+        VOCError: a class has no number.
+    """
     unknown = [name for name in annotation.names if name not in index]
     if unknown:
         raise VOCError(
@@ -72,8 +85,10 @@ def _sample(record: ImageRecord, annotation: Annotation, index: dict[str, int]) 
             f"expected one of {', '.join(index)}"
         )
     labels = np.array([index[name] for name in annotation.names], np.int64)
-    size = image_files.read_size(record.image)
-    return Sample(record, labels, annotation.boxes, annotation.difficult, size, annotation.size)
+    numbers = np.arange(1, len(labels) + 1)
+    return Sample(
+        record, labels, annotation.boxes, annotation.difficult, numbers, size, annotation.size
+    )
 
 
 def invalid_boxes(samples: Sequence[Sample]) -> Counter[str]:

@@ -15,13 +15,8 @@ _SEE = "see python -m training.voc check"
 
 
 def find_warnings(samples: Sequence[Sample]) -> list[str]:
-    """What is suspicious about the boxes of training images, one text for each kind.
-
-    Raises:
-        VOCError: no box at all can be trained on.
-    """
+    """What is suspicious about the sizes that annotations state, one text for each kind."""
     texts = []
-    invalid, total = invalid_boxes(samples), sum(len(s.labels) for s in samples)
     resized = [s for s in samples if s.stated_size not in (None, s.size)]
     if resized:
         first = resized[0]
@@ -31,17 +26,39 @@ def find_warnings(samples: Sequence[Sample]) -> list[str]:
             f"'{first.record.annotation}' states {stated}, '{first.record.image}' has {actual}; "
             f"{_SEE}"
         )
+    return texts
+
+
+def find_warnings_of_validation(samples: Sequence[Sample]) -> list[str]:
+    """`find_warnings`, and what makes the mAP lower or undefined."""
+    texts = find_warnings(samples)
+    invalid, total = invalid_boxes(samples), sum(len(s.labels) for s in samples)
+    if invalid:
+        texts.append(
+            f"{invalid.total()} of {total} objects have no area inside the image and count as "
+            f"missed, in {', '.join(list(invalid)[:3])}{' …' if len(invalid) > 3 else ''}; {_SEE}"
+        )
+    difficult = sum(int(s.difficult.sum()) for s in samples)
+    if difficult == total:
+        texts.append(
+            f"the mAP is undefined: none of the {total} objects is without the mark 'difficult', "
+            "so that the last weights are taken as the best"
+        )
+    return texts
+
+
+def check_boxes(samples: Sequence[Sample]) -> None:
+    """Checks that there is something to train on.
+
+    Raises:
+        VOCError: no box has an area inside its image, or there is none.
+    """
+    invalid, total = invalid_boxes(samples), sum(len(s.labels) for s in samples)
     if invalid.total() == total:
         raise VOCError(
             f"none of the {total} boxes has an area inside its image, first: "
-            f"'{next(iter(invalid), '')}'" + "".join(f"; {text}" for text in texts)
+            f"'{next(iter(invalid), '')}'" + "".join(f"; {t}" for t in find_warnings(samples))
         )
-    if invalid:
-        texts.append(
-            f"{invalid.total()} of {total} boxes ignored (no area inside the image), in "
-            f"{', '.join(list(invalid)[:3])}{' …' if len(invalid) > 3 else ''}; {_SEE}"
-        )
-    return texts
 
 
 def fingerprint(data: TrainingData) -> str:

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ssd_ros.io import image_files
-from training.data.voc import Annotation, VOCError, read_annotation, read_image_set
+from training.data import image_sets, loss_objects
+from training.data.samples import Sample, to_sample
+from training.data.voc import Annotation, ImageRecord, VOCError, read_annotation
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,20 @@ class Defect:
 
 @dataclass(frozen=True)
 class Report:
-    """Contents and defects of a dataset."""
+    """Contents and defects of a dataset.
+
+    Attributes:
+        images: their number.
+        objects: of each class, in all annotations that can be read.
+        lost: those of them that are not in the loss of a training, see `loss_objects`.
+        unlisted: those of them whose image is in no image set.
+        defects: of all files.
+    """
 
     images: int
     objects: Counter[str]
+    lost: Counter[str]
+    unlisted: Counter[str]
     defects: list[Defect]
 
 
@@ -59,51 +71,83 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
     return Report(
         sum(report.images for report in reports),
         sum((report.objects for report in reports), Counter()),
+        sum((report.lost for report in reports), Counter()),
+        sum((report.unlisted for report in reports), Counter()),
         [defect for report in reports for defect in report.defects],
     )
 
 
 def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
-    annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
-    images: dict[str, Path] = {}
-    defects = []
-    image_folder = folder / "JPEGImages"
-    for path in sorted(image_folder.iterdir()) if image_folder.is_dir() else ():
-        if path.suffix.lower() not in image_files.SUFFIXES:
-            continue
-        if path.stem in images:
-            defects.append(
-                Defect(path, "duplicate id", f"'{images[path.stem].name}' has the same name")
-            )
-        images.setdefault(path.stem, path)
-
-    objects: Counter[str] = Counter()
+    images = image_sets.find_files(folder / "JPEGImages", image_files.SUFFIXES)
+    annotations = image_sets.find_files(folder / "Annotations", (".xml",))
+    defects = [
+        Defect(path, "duplicate id", f"'{paths[0].name}' has the same name")
+        for paths in images.values()
+        for path in paths[1:]
+    ]
+    contents: dict[str, Annotation] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for image_id in tqdm(sorted(annotations), desc=folder.name, unit="file", disable=None):
-        path = annotations[image_id]
-        image = images.get(image_id)
-        if image is None:
-            defects.append(Defect(path, "missing image", f"no JPEGImages/{image_id}.*"))
+        path = annotations[image_id][0]
         try:
-            annotation = read_annotation(path)
+            contents[image_id] = read_annotation(path)
         except VOCError as error:
             defects.append(Defect(path, "unreadable annotation", str(error)))
+        if image_id not in images:
+            defects.append(Defect(path, "missing image", f"no JPEGImages/{image_id}.*"))
             continue
-        objects.update(annotation.names)
-        size = annotation.size
-        if image is not None:
-            try:
-                pixels = image_files.read(image)
-            except ValueError as error:
-                defects.append(Defect(image, "unreadable image", str(error)))
-            else:
-                defects += _size_defects(path, size, (pixels.shape[1], pixels.shape[0]))
-                size = pixels.shape[1], pixels.shape[0]
-        defects += object_defects(path, annotation, size, classes)
+        try:  # also without an annotation
+            pixels = image_files.read(images[image_id][0])
+        except ValueError as error:
+            defects.append(Defect(images[image_id][0], "unreadable image", str(error)))
+        else:
+            sizes[image_id] = pixels.shape[1], pixels.shape[0]
+    for image_id, annotation in contents.items():
+        path, size = annotations[image_id][0], sizes.get(image_id)
+        defects += _size_defects(path, annotation.size, size) if size else []
+        defects += object_defects(path, annotation, size or annotation.size, classes)
     for image_id in sorted(set(images) - set(annotations)):
-        path = images[image_id]
+        path = images[image_id][0]
         defects.append(Defect(path, "missing annotation", f"no Annotations/{image_id}.xml"))
-    defects += _set_defects(folder, set(images), set(annotations))
-    return Report(len(images), objects, defects)
+
+    objects = _count(contents.values())
+    index = {name: number for number, name in enumerate(objects)}
+    samples = [
+        to_sample(
+            ImageRecord(image_id, images[image_id][0], annotations[image_id][0]),
+            contents[image_id],
+            index,
+            size,
+        )
+        for image_id, size in sizes.items()
+        if image_id in contents
+    ]
+    lost, lost_defects = _find_lost(samples, list(objects))
+    lost += objects - _count(contents[sample.record.image_id] for sample in samples)
+    set_defects, listed = _check_sets(folder, set(images), set(annotations))
+    unlisted = _count(contents[image_id] for image_id in set(contents) - listed)
+    return Report(len(images), objects, lost, unlisted, defects + lost_defects + set_defects)
+
+
+def _count(annotations: Iterable[Annotation]) -> Counter[str]:
+    return Counter(name for annotation in annotations for name in annotation.names)
+
+
+def _find_lost(
+    samples: Sequence[Sample], names: Sequence[str]
+) -> tuple[Counter[str], list[Defect]]:
+    """Objects that no loss contains, and why, where no other defect says it already."""
+    found = loss_objects.find_lost(samples)
+    defects = [
+        Defect(
+            item.file,
+            "not in the loss",
+            f"object {item.number} ({names[item.label]}): {item.reason}",
+        )
+        for item in found
+        if item.reason != loss_objects.NO_AREA
+    ]
+    return Counter(names[item.label] for item in found), defects
 
 
 def _size_defects(
@@ -151,17 +195,22 @@ def object_defects(
     return defects
 
 
-def _set_defects(folder: Path, images: set[str], annotations: set[str]) -> list[Defect]:
-    defects = []
+def _check_sets(
+    folder: Path, images: set[str], annotations: set[str]
+) -> tuple[list[Defect], set[str]]:
+    """Defects of the image sets, and all images that they name."""
+    defects, listed = [], set()
     sets = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
     if not sets:
         defects.append(Defect(folder / "ImageSets" / "Main", "no image sets", "expected *.txt"))
     for path in sets:
         try:
-            ids = read_image_set(path)
+            lines = image_sets.read(path, images | annotations)
         except VOCError as error:
             defects.append(Defect(path, "unreadable set", str(error)))
             continue
+        ids = [image_id or text for text, image_id in lines]
+        listed.update(ids)
         if not ids:
             defects.append(Defect(path, "empty set", "names no image"))
         for image_id, count in Counter(ids).items():
@@ -171,4 +220,4 @@ def _set_defects(folder: Path, images: set[str], annotations: set[str]) -> list[
                 defects.append(Defect(path, "missing image", f"'{image_id}'"))
             elif image_id not in annotations:
                 defects.append(Defect(path, "missing annotation", f"'{image_id}'"))
-    return defects
+    return defects, listed
