@@ -14,7 +14,7 @@ from ssd_ros import atomic
 from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.detector import Detector
 from ssd_ros.model.not_finite import NotFiniteError
-from training.data import voc
+from training.data import exif_view, soundness, voc
 from training.data.samples import load
 from training.evaluation import metrics, predictions
 
@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sets", default="test", help="image sets, joined by + (default: %(default)s)"
     )
+    parser.add_argument(
+        "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP
+    )
     add_arguments(parser)
     parser.add_argument("--batch", type=int, default=8, help="batch size (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the metrics to FILE")
@@ -36,13 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             atomic.check_writable(options.json)
         detector = Detector(options.weights, from_arguments(options), predictions.THRESHOLDS)
         records = voc.find_images(options.data, options.sets)
-        samples, classes = load(records, detector.classes)
+        samples, classes = load(records, detector.classes, options.exif_view)
         start = time.perf_counter()
         detections = predictions.detect(detector, samples, options.batch)
         seconds = time.perf_counter() - start
     except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    for text in soundness.find_warnings(samples):
+        print(f"warning: {text}", file=sys.stderr)
     ground_truth = predictions.annotated(samples)
     result = {
         "weights": str(options.weights),

@@ -46,11 +46,12 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
     detector = Detector(
         weights, BackendOptions(device=device, precision="fp32"), predictions.THRESHOLDS
     )
-    train, _ = load(voc.find_images(data, options["sets"]), detector.classes)
+    view = options.get("exif_view", "auto")
+    train, _ = load(voc.find_images(data, options["sets"]), detector.classes, view)
     lost = loss_objects.find_lost(train, reader.read(weights).config)
     sets, validation = [(options["sets"], train)], None
     if options["val_sets"] != "none":
-        samples, _ = load(voc.find_images(data, options["val_sets"]), detector.classes)
+        samples, _ = load(voc.find_images(data, options["val_sets"]), detector.classes, view)
         sets.append((options["val_sets"], samples))
         validation = {
             "weights": weights.name,

@@ -123,11 +123,12 @@ def load_data(run: Options) -> TrainingData:
     names = [name.strip() for name in run.classes.split(",")] if run.classes else None
     if names:
         check_class_names(names)
-    train, classes = samples.load(voc.find_images(Path(run.data), run.sets), names)
+    records = voc.find_images(Path(run.data), run.sets)
+    train, classes = samples.load(records, names, run.exif_view)
     if run.val_sets == "none":
         return TrainingData(train, [], classes)
     records = voc.find_images(Path(run.data), run.val_sets)
-    return TrainingData(train, samples.load(records, classes)[0], classes)
+    return TrainingData(train, samples.load(records, classes, run.exif_view)[0], classes)
 
 
 def warn(

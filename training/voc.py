@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd_ros.command_line import plural
-from training.data import voc_check
+from training.data import exif_view, voc_check
 from training.data.voc import VOCError
 
 
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument(
         "--classes", nargs="+", metavar="NAME", help="expected class names; others are defects"
     )
+    check.add_argument(
+        "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP
+    )
     fetch = commands.add_parser("download", help="fetch PASCAL VOC")
     fetch.add_argument("root", type=Path, help="folder for VOCdevkit/")
     fetch.add_argument("--year", default="2007", choices=("2007", "2012"))
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "download":
             download(options.root, options.year)
             return 0
-        report = voc_check.check(options.root, options.classes)
+        report = voc_check.check(options.root, options.classes, options.exif_view)
     except (VOCError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

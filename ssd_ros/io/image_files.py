@@ -65,7 +65,17 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of the image that `read` returns, from the file's header if it can be.
+    """Width and height of the image that `read` returns; see `read_view`."""
+    return read_view(path)[0]
+
+
+def read_view(path: Path) -> tuple[tuple[int, int], int]:
+    """Size of the image that `read` returns, and the EXIF orientation by which it is turned.
+
+    Both come from the file's header if they can.
+
+    Returns:
+        Width and height, and the orientation, 1 to 8; 1 for an image that is stored upright.
 
     Raises:
         ImageError: see `read`.
@@ -73,8 +83,8 @@ def read_size(path: Path) -> tuple[int, int]:
     header = _header(path)
     if header is None:
         height, width = read(path).shape[:2]
-        return width, height
-    return header.upright_size
+        return (width, height), 1
+    return header.upright_size, header.orientation
 
 
 def _header(path: Path) -> encoded.Header | None:

@@ -15,7 +15,7 @@ _SEE = "see python -m training.voc check"
 
 
 def find_warnings(samples: Sequence[Sample]) -> list[str]:
-    """What is suspicious about the sizes that annotations state, one text for each kind."""
+    """What is suspicious about sizes and orientations of images, one text for each kind."""
     texts = []
     resized = [s for s in samples if s.stated_size not in (None, s.size)]
     if resized:
@@ -25,6 +25,12 @@ def find_warnings(samples: Sequence[Sample]) -> list[str]:
             f"{len(resized)} annotations are for images of another size, first: "
             f"'{first.record.annotation}' states {stated}, '{first.record.image}' has {actual}; "
             f"{_SEE}"
+        )
+    if turned := [s for s in samples if s.view_unknown]:
+        texts.append(
+            f"{len(turned)} images are turned by their EXIF orientation, and the size in the "
+            "annotation does not tell whether the boxes refer to the upright or to the stored "
+            f"image, first: '{turned[0].record.image}'; taken as upright, --exif-view decides"
         )
     return texts
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ssd_ros.io import image_files
 from training.data import image_sets, loss_objects
+from training.data.exif_view import labelled_view, stored_size
 from training.data.samples import Sample, to_sample
 from training.data.voc import Annotation, ImageRecord, VOCError, read_annotation
 
@@ -53,12 +54,13 @@ class Report:
     defects: list[Defect]
 
 
-def check(root: Path, classes: Collection[str] | None = None) -> Report:
+def check(root: Path, classes: Collection[str] | None = None, exif_view: str = "auto") -> Report:
     """Reads every file of a VOC-format folder, or of every VOC* folder of a development kit.
 
     Args:
         root: the folder.
         classes: the expected class names; None accepts any.
+        exif_view: see `training.data.exif_view`.
 
     Raises:
         VOCError: there is no such folder in root.
@@ -67,7 +69,7 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
     folders = [folder for folder in folders if (folder / "Annotations").is_dir()]
     if not folders:
         raise VOCError(f"'{root}' is not a VOC-format folder: it has no Annotations/")
-    reports = [_check_folder(folder, classes) for folder in folders]
+    reports = [_check_folder(folder, classes, exif_view) for folder in folders]
     return Report(
         sum(report.images for report in reports),
         sum((report.objects for report in reports), Counter()),
@@ -77,7 +79,7 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
     )
 
 
-def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
+def _check_folder(folder: Path, classes: Collection[str] | None, exif_view: str) -> Report:
     images = image_sets.find_files(folder / "JPEGImages", image_files.SUFFIXES)
     annotations = image_sets.find_files(folder / "Annotations", (".xml",))
     defects = [
@@ -86,7 +88,7 @@ def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
         for path in paths[1:]
     ]
     contents: dict[str, Annotation] = {}
-    sizes: dict[str, tuple[int, int]] = {}
+    views: dict[str, tuple[tuple[int, int], int]] = {}
     for image_id in tqdm(sorted(annotations), desc=folder.name, unit="file", disable=None):
         path = annotations[image_id][0]
         try:
@@ -101,11 +103,14 @@ def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
         except ValueError as error:
             defects.append(Defect(images[image_id][0], "unreadable image", str(error)))
         else:
-            sizes[image_id] = pixels.shape[1], pixels.shape[0]
+            orientation = image_files.read_view(images[image_id][0])[1]
+            views[image_id] = (pixels.shape[1], pixels.shape[0]), orientation
     for image_id, annotation in contents.items():
-        path, size = annotations[image_id][0], sizes.get(image_id)
-        defects += _size_defects(path, annotation.size, size) if size else []
-        defects += object_defects(path, annotation, size or annotation.size, classes)
+        path, size = annotations[image_id][0], annotation.size
+        if image_id in views:
+            size, found = _labelled_size(path, annotation, *views[image_id], exif_view)
+            defects += found
+        defects += object_defects(path, annotation, size, classes)
     for image_id in sorted(set(images) - set(annotations)):
         path = images[image_id][0]
         defects.append(Defect(path, "missing annotation", f"no Annotations/{image_id}.xml"))
@@ -117,9 +122,10 @@ def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
             ImageRecord(image_id, images[image_id][0], annotations[image_id][0]),
             contents[image_id],
             index,
-            size,
+            *view,
+            exif_view,
         )
-        for image_id, size in sizes.items()
+        for image_id, view in views.items()
         if image_id in contents
     ]
     lost, lost_defects = _find_lost(samples, list(objects))
@@ -150,15 +156,32 @@ def _find_lost(
     return Counter(names[item.label] for item in found), defects
 
 
-def _size_defects(
-    path: Path, stated: tuple[int, int] | None, actual: tuple[int, int]
-) -> list[Defect]:
+def _labelled_size(
+    path: Path,
+    annotation: Annotation,
+    actual: tuple[int, int],
+    orientation: int,
+    exif_view: str,
+) -> tuple[tuple[int, int], list[Defect]]:
+    """Width and height of the view of an image that was labelled, and what is wrong with it."""
+    stated = annotation.size
+    view = labelled_view(orientation, actual, stated)
+    defects = []
+    if view is None and exif_view == "auto" and annotation.names:
+        detail = (
+            f"EXIF orientation {orientation} turns the image, and the size does not tell whether "
+            "that was labelled; --exif-view upright or stored decides"
+        )
+        defects.append(Defect(path, "unknown view", detail))
+    if (view or exif_view) == "stored":
+        actual = stored_size(orientation, actual)
     if stated is None:
-        return [Defect(path, "no size", f"the image is {actual[0]}x{actual[1]}")]
-    if stated != actual:
+        defects.append(Defect(path, "no size", f"the image is {actual[0]}x{actual[1]}"))
+    elif stated != actual:
         stated_text, actual_text = (f"{width}x{height}" for width, height in (stated, actual))
-        return [Defect(path, "wrong size", f"says {stated_text}, the image is {actual_text}")]
-    return []
+        detail = f"says {stated_text}, the image is {actual_text}"
+        defects.append(Defect(path, "wrong size", detail))
+    return actual, defects
 
 
 def object_defects(

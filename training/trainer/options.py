@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_ros.backends.pytorch import PRECISIONS
+from training.data import exif_view
 from training.data.augment import CHOICES
 
 
@@ -34,6 +35,7 @@ class Options:
     classes: str = _option(
         "", "class names, comma-separated; empty: all that the annotations contain"
     )
+    exif_view: str = _option("auto", exif_view.HELP, choices=exif_view.CHOICES)
 
     base: str = _option(
         "auto",
