@@ -18,6 +18,7 @@ import numpy as np
 from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
+from ssd_ros.command_line import ClassNames
 from ssd_ros.detector import Detector, network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
@@ -78,6 +79,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="images for the ranges, chosen at random from --sets (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="random seed of that choice (default: %(default)s)")
+    add("--classes", action=ClassNames, help="evaluate only with objects of these classes")
     add("--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP)
     add("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 is one per core")
     return parser
@@ -108,7 +110,7 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
     """
     weights = replace(read(options.weights), quantisation=None)
     records = voc.find_images(options.data, options.val_sets)
-    validation, _ = load(records, weights.classes, options.exif_view)
+    validation, _ = load(records, weights.classes, options.exif_view, options.classes)
     files = choose_images(options)
     fp32, int8 = (
         BackendOptions("openvino", "cpu", precision, options.threads)

@@ -47,11 +47,13 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
         weights, BackendOptions(device=device, precision="fp32"), predictions.THRESHOLDS
     )
     view = options.get("exif_view", "auto")
-    train, _ = load(voc.find_images(data, options["sets"]), detector.classes, view)
+    only = detector.classes if options.get("classes") else None
+    train, _ = load(voc.find_images(data, options["sets"]), detector.classes, view, only)
     lost = loss_objects.find_lost(train, reader.read(weights).config)
     sets, validation = [(options["sets"], train)], None
     if options["val_sets"] != "none":
-        samples, _ = load(voc.find_images(data, options["val_sets"]), detector.classes, view)
+        records = voc.find_images(data, options["val_sets"])
+        samples, _ = load(records, detector.classes, view, only)
         sets.append((options["val_sets"], samples))
         validation = {
             "weights": weights.name,

@@ -83,13 +83,22 @@ def read_options(given: Sequence[str]) -> tuple[Options, dict[str, Any] | None]:
     """The options of the run, and the checkpoint to continue from, if any.
 
     Raises:
-        ValueError: an option is wrong, or the run exists and --resume is not given.
+        ValueError: an option is wrong, the run exists and --resume is not given, or the other way
+            round.
     """
     out, resume = options.peek(given)
     checkpoint = run_files.read_checkpoint(out) if out else None
     if checkpoint is not None and not resume:
         raise ValueError(f"'{out}' holds a run; continue with --resume, or choose another --out")
-    return options.resolve(given, checkpoint["options"] if checkpoint else None), checkpoint
+    if resume and checkpoint is None and out and not (out / run_files.RUN_INFO).exists():
+        raise ValueError(f"'{out}' holds no run to resume; omit --resume to start one there")
+    run = options.resolve(given, checkpoint["options"] if checkpoint else None)
+    if checkpoint and run.iterations < checkpoint["progress"]["iteration"]:
+        raise ValueError(
+            f"--iterations {run.iterations} is less than the {checkpoint['progress']['iteration']} "
+            "that the run to resume has done"
+        )
+    return run, checkpoint
 
 
 def create_trainer(
@@ -103,7 +112,7 @@ def create_trainer(
     torch.manual_seed(run.seed)
     run = replace(run, precision=choose_precision(run.precision, processes.device))
     data = load_data(run)
-    soundness.check_boxes(data.samples)
+    soundness.check_boxes(data.samples, data.classes)
     model = create_model(run, data, checkpoint)
     lost = loss_objects.find_lost(data.samples, model.config)
     texts = loss_objects.describe(lost, data.samples, data.classes)
@@ -124,11 +133,18 @@ def load_data(run: Options) -> TrainingData:
     if names:
         check_class_names(names)
     records = voc.find_images(Path(run.data), run.sets)
-    train, classes = samples.load(records, names, run.exif_view)
+    train, classes = samples.load(records, names, run.exif_view, names)
     if run.val_sets == "none":
         return TrainingData(train, [], classes)
     records = voc.find_images(Path(run.data), run.val_sets)
-    return TrainingData(train, samples.load(records, classes, run.exif_view)[0], classes)
+    try:
+        validation, _ = samples.load(records, classes, run.exif_view, names)
+    except samples.UnknownClassError as error:
+        raise voc.VOCError(
+            f"--val-sets: {error}. No image of --sets {run.sets} has this class: move some there, "
+            f"or ignore it with --classes {','.join(classes)}"
+        ) from None
+    return TrainingData(train, validation, classes)
 
 
 def warn(

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd_ros.command_line import plural
+from ssd_ros.command_line import ClassNames, plural
 from training.data import exif_view, voc_check
 from training.data.voc import VOCError
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="report every defect by file and object")
     check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
     check.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="expected class names; others are defects"
+        "--classes", action=ClassNames, help="expected class names; others are defects"
     )
     check.add_argument(
         "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP

@@ -16,6 +16,10 @@ from training.data.exif_view import labelled_view, stored_size, to_upright
 from training.data.voc import Annotation, ImageRecord, VOCError, find_classes, read_annotation
 
 
+class UnknownClassError(VOCError):
+    """An annotation has a class that is not among the expected ones."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image and its annotated objects.
@@ -29,6 +33,7 @@ class Sample:
         numbers: int64 (N,), of the objects in the file, from 1.
         size: width and height of the image.
         stated_size: the same by the annotation, None where it states none.
+        ignored: classes of the objects that are left out because of their class.
         view_unknown: whether the boxes may refer to the image as stored or to the upright one.
     """
 
@@ -39,11 +44,15 @@ class Sample:
     numbers: np.ndarray
     size: tuple[int, int]
     stated_size: tuple[int, int] | None = None
+    ignored: tuple[str, ...] = ()
     view_unknown: bool = False
 
 
 def load(
-    records: Sequence[ImageRecord], classes: Sequence[str] | None = None, exif_view: str = "auto"
+    records: Sequence[ImageRecord],
+    classes: Sequence[str] | None = None,
+    exif_view: str = "auto",
+    only: Sequence[str] | None = None,
 ) -> tuple[list[Sample], tuple[str, ...]]:
     """Reads the annotations of an image set, and the headers of its images.
 
@@ -51,12 +60,15 @@ def load(
         records: the images.
         classes: class names; None to find them in the annotations.
         exif_view: see `training.data.exif_view`.
+        only: some of the classes: objects of all others are left out. None: of an unknown class
+            they are an error.
 
     Returns:
         The samples in the order of the records, and the class names.
 
     Raises:
-        VOCError: an annotation cannot be read, or a class is unknown, or there is none at all.
+        VOCError: an annotation cannot be read, or a class is unknown (an UnknownClassError), or
+            there is none at all.
         ImageError: an image cannot be read.
     """
     progress = tqdm(records, desc="annotations", unit="file", disable=None, leave=False)
@@ -65,6 +77,10 @@ def load(
     if not names:
         raise VOCError(f"none of the {len(records)} images has an object")
     index = {name: i for i, name in enumerate(names)}
+    if only is not None:
+        if wrong := [name for name in only if name not in index]:
+            raise VOCError(f"unknown class '{wrong[0]}', expected some of {', '.join(names)}")
+        annotations = [annotation.only(only) for annotation in annotations]
     return [
         to_sample(record, annotation, index, *image_files.read_view(record.image), exif_view)
         for record, annotation in zip(records, annotations, strict=True)
@@ -92,19 +108,28 @@ def to_sample(
     """
     foreign = [name for name in annotation.names if name not in index]
     if foreign:
-        raise VOCError(
+        raise UnknownClassError(
             f"annotation '{record.annotation}' has the class '{foreign[0]}', "
             f"expected one of {', '.join(index)}"
         )
     labels = np.array([index[name] for name in annotation.names], np.int64)
-    numbers = np.arange(1, len(labels) + 1)
     boxes, stated = annotation.boxes, annotation.size
     view = labelled_view(orientation, size, stated)
     if (view or exif_view) == "stored":
         boxes = to_upright(boxes, orientation, stored_size(orientation, size))
         stated = stored_size(orientation, stated) if stated else None
     unknown = view is None and exif_view == "auto" and len(labels) > 0
-    return Sample(record, labels, boxes, annotation.difficult, numbers, size, stated, unknown)
+    return Sample(
+        record,
+        labels,
+        boxes,
+        annotation.difficult,
+        annotation.numbers,
+        size,
+        stated,
+        annotation.ignored,
+        unknown,
+    )
 
 
 def invalid_boxes(samples: Sequence[Sample]) -> Counter[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from training.data.boxes import clip_and_validate
@@ -32,6 +33,9 @@ def find_warnings(samples: Sequence[Sample]) -> list[str]:
             "annotation does not tell whether the boxes refer to the upright or to the stored "
             f"image, first: '{turned[0].record.image}'; taken as upright, --exif-view decides"
         )
+    if ignored := Counter(name for s in samples for name in s.ignored):
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(ignored.items()))
+        texts.append(f"{ignored.total()} objects of other classes than --classes ignored: {counts}")
     return texts
 
 
@@ -53,12 +57,21 @@ def find_warnings_of_validation(samples: Sequence[Sample]) -> list[str]:
     return texts
 
 
-def check_boxes(samples: Sequence[Sample]) -> None:
+def check_boxes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
     """Checks that there is something to train on.
 
     Raises:
-        VOCError: no box has an area inside its image, or there is none.
+        VOCError: no box has an area inside its image, or there is none; or objects of other
+            classes are ignored, and one of the chosen classes has none: its name is wrong.
     """
+    labels = {label for s in samples for label in s.labels.tolist()}
+    ignored = {name for s in samples for name in s.ignored}
+    missing = [name for number, name in enumerate(classes) if number not in labels]
+    if ignored and missing:
+        raise VOCError(
+            f"--classes names '{missing[0]}', of which the training images have no object; their "
+            f"other classes are {', '.join(sorted(ignored))}"
+        )
     invalid, total = invalid_boxes(samples), sum(len(s.labels) for s in samples)
     if invalid.total() == total:
         raise VOCError(

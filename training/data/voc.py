@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,6 +33,8 @@ class Annotation:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, continuous, as written in the file: they may
             be empty or lie outside the image (see `boxes.clip_and_validate`).
         difficult: bool (N,).
+        numbers: int64 (N,), of the objects in the file, from 1.
+        ignored: classes of the objects that are left out, see `only`.
     """
 
     image_id: str
@@ -40,6 +42,20 @@ class Annotation:
     names: tuple[str, ...]
     boxes: np.ndarray
     difficult: np.ndarray
+    numbers: np.ndarray
+    ignored: tuple[str, ...] = ()
+
+    def only(self, classes: Collection[str]) -> Annotation:
+        """The objects of some classes; the others are `ignored`."""
+        kept = np.array([name in classes for name in self.names], bool)
+        return replace(
+            self,
+            names=tuple(name for name in self.names if name in classes),
+            boxes=self.boxes[kept],
+            difficult=self.difficult[kept],
+            numbers=self.numbers[kept],
+            ignored=tuple(name for name in self.names if name not in classes),
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,7 @@ def read_annotation(path: Path) -> Annotation:
         tuple(names),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(difficult, bool),
+        np.arange(1, len(names) + 1),
     )
 
 
