@@ -88,6 +88,15 @@ def test_a_run_can_be_made_longer_and_shorter(root, tmp_path, capsys):
     assert "error: --iterations 30 is less than the 40 that the run to resume has done" in error
 
 
+def test_the_mean_loss_is_of_the_steps_since_the_last_line(root, tmp_path):
+    """Also where a run goes on that ended between two lines."""
+    out, plan = tmp_path / "run", ["--lr", "1e-9", "--augment", "none", "--val-sets", "none"]
+    assert run(root, out, "--iterations", "15", *plan) == 0
+    assert train.main(["--out", str(out), "--resume", "--iterations", "20"]) == 0
+    losses = {row["iteration"]: row["loss"] for row in run_files.read_metrics(out)}
+    assert losses[20] == pytest.approx(losses[10], rel=0.05)
+
+
 def test_there_must_be_something_to_resume(root, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     for name in ("run", "none"):

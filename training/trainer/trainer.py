@@ -230,7 +230,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             restore_ema(self.ema, state["average"])
             self.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
+            self.progress = Progress.from_checkpoint(state["progress"])
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"the checkpoint in '{self.out}' does not fit: {reason}") from None
