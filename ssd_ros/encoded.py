@@ -16,7 +16,7 @@ from ssd_ros.image import ImageError
 MAX_PIXELS = 2**27  # 400 MB when decoded; below the limit at which Pillow raises an error
 _ORIENTATION = 0x0112
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-_ROTATED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP")
+_TURNED_UPRIGHT = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # when they are read
 # In the entropy-coded data of a JPEG 0xff is followed by a zero, a restart marker or 0xff.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _END_OF_IMAGE, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
@@ -29,7 +29,7 @@ class Header:
     Attributes:
         kind: `JPEG`, `PNG`, …, as Pillow names it.
         size: width and height in pixels as encoded.
-        orientation: EXIF's, by which OpenCV turns the image, 1 to 8; 1 where it does not.
+        orientation: EXIF's, by which the image is turned when it is read, 1 to 8; 1 where it is not.
     """
 
     kind: str
@@ -54,7 +54,7 @@ def read_header(file: Path | BinaryIO) -> Header | None:
             warnings.simplefilter("ignore")  # of its own limit, and of strange metadata
             with PillowImage.open(file) as image:
                 kind, size = image.format or "", image.size
-                orientation = _orientation(image) if kind in _ROTATED_BY_OPENCV else 1
+                orientation = _orientation(image) if kind in _TURNED_UPRIGHT else 1
     except PillowImage.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data

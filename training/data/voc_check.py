@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssd_ros.io import image_files
-from training.data import image_sets, loss_objects
+from training.data import image_sets
 from training.data.exif_view import labelled_view, stored_size
 from training.data.samples import Sample, to_sample
 from training.data.voc import Annotation, ImageRecord, VOCError, read_annotation
@@ -143,6 +143,8 @@ def _find_lost(
     samples: Sequence[Sample], names: Sequence[str]
 ) -> tuple[Counter[str], list[Defect]]:
     """Objects that no loss contains, and why, where no other defect says it already."""
+    from training.data import loss_objects  # PyTorch takes seconds to import
+
     found = loss_objects.find_lost(samples)
     defects = [
         Defect(
