@@ -3,6 +3,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -291,6 +293,10 @@ def test_two_images_of_one_name_are_a_defect(root):
     assert [defect.kind for defect in check(root).defects] == ["duplicate id"]
 
 
-def test_a_folder_that_is_no_data_set_is_an_error(tmp_path, capsys):
-    assert main(["check", str(tmp_path)]) == 2
-    assert "no Annotations/" in capsys.readouterr().err
+def test_a_folder_that_is_no_data_set_is_an_error_of_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "training.voc", "check", tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    expected = f"error: '{tmp_path}' is not a VOC-format folder: it has no Annotations/\n"
+    assert (done.returncode, done.stderr) == (2, expected)
