@@ -29,7 +29,7 @@ class Header:
     Attributes:
         kind: `JPEG`, `PNG`, …, as Pillow names it.
         size: width and height in pixels as encoded.
-        orientation: EXIF's, by which the image is turned when it is read, 1 to 8; 1 where it is not.
+        orientation: EXIF's, 1 to 8, by which the image is turned when it is read; else 1.
     """
 
     kind: str

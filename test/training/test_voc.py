@@ -63,6 +63,7 @@ def test_an_annotation_without_objects_is_valid(tmp_path):
         ),
         (xml(("cat", ("nan", 1, 9, 9), 0)), "got 'nan'"),
         (xml((" ", (1, 1, 9, 9), 0)), "object 1: has no name"),
+        (xml(("cat", (0.2, 0.1, 0.9, 1), 0)), "object 1: bndbox must be in pixels, got fractions"),
         (xml(("cat", (1, 1, 9, 9), "maybe")), "difficult must be 0 or 1, got 'maybe'"),
         (xml(("cat", (1, 1, 9, 9), 0)).replace("</name>", "</name><name>dog</name>"), "has 2 name"),
         (

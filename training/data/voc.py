@@ -95,6 +95,8 @@ def read_annotation(path: Path) -> Annotation:
                 raise ValueError("has no name")
             _single(node, "bndbox")
             corners = [_number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
+            if max(corners) <= 1 and not all(corner.is_integer() for corner in corners):
+                raise ValueError(f"bndbox must be in pixels, got fractions {corners}")
             difficult.append(_flag(node, "difficult"))
         except ValueError as error:
             raise VOCError(f"annotation '{path}', object {number}: {error}") from None
