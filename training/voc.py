@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd_ros.command_line import plural
-from training.data import voc_check
+from ssd_ros.command_line import ClassNames, plural
+from training.data import exif_view, voc_check
 from training.data.voc import VOCError
 
 
@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="report every defect by file and object")
     check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
     check.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="expected class names; others are defects"
+        "--classes", action=ClassNames, help="expected class names; others are defects"
+    )
+    check.add_argument(
+        "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP
     )
     fetch = commands.add_parser("download", help="fetch PASCAL VOC")
     fetch.add_argument("root", type=Path, help="folder for VOCdevkit/")
@@ -42,14 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "download":
             download(options.root, options.year)
             return 0
-        report = voc_check.check(options.root, options.classes)
+        report = voc_check.check(options.root, options.classes, options.exif_view)
     except (VOCError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for defect in report.defects:
         print(defect)
-    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
-    print(f"{plural(report.images, 'image')}; objects: {counts or 'none'}")
+    print(f"{plural(report.images, 'image')}; objects: {_counts(report.objects)}")
+    if report.lost:
+        print(f"of these not in the loss of a training: {_counts(report.lost)}")
+    if report.unlisted:
+        print(f"of these in no image set: {_counts(report.unlisted)}")
     kinds = Counter(defect.kind for defect in report.defects)
     print(
         f"{plural(len(report.defects), 'defect')}: "
@@ -58,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else "no defects"
     )
     return 1 if report.defects else 0
+
+
+def _counts(objects: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(objects.items())) or "none"
 
 
 if __name__ == "__main__":

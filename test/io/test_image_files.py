@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from made_images import jpeg_of_many_scans
 from PIL import Image as PillowImage
+from PIL import features
 
 from ssd_ros.image import ImageError
 from ssd_ros.io import image_files
@@ -83,6 +84,36 @@ def test_a_jpeg_that_takes_too_long_to_decode_is_refused(tmp_path):
     path.write_bytes(jpeg_of_many_scans(4000, 4000, 100))
     with pytest.raises(ImageError, match=r"a\.jpg': JPEG of 4000x4000 has 100 scans, expected at"):
         image_files.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JFIF", ".gif", ".avif"])
+def test_less_usual_suffixes_are_images_too(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this version of Pillow has no AVIF")
+    smooth = cv2.resize(PIXELS[:2, :3], (60, 40), interpolation=cv2.INTER_LINEAR)
+    kind = {".gif": "GIF", ".avif": "AVIF"}.get(suffix, "JPEG")
+    PillowImage.fromarray(smooth[..., ::-1]).save(tmp_path / f"a{suffix}", kind, quality=95)
+    (path,) = image_files.find([tmp_path])
+    assert np.abs(image_files.read(path).astype(int) - smooth).mean() < 8
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(ImageError, match=rf"a\{suffix}'"):
+        image_files.read(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned_upright_as_other_formats(tmp_path, orientation):
+    if not features.check("avif"):
+        pytest.skip("this version of Pillow has no AVIF")
+    smooth = cv2.resize(PIXELS[:2, :3], (60, 40), interpolation=cv2.INTER_LINEAR)
+    for name in ("a.avif", "a.jpg"):
+        exif = PillowImage.Exif()  # Pillow changes it when it saves
+        exif[0x0112] = orientation
+        PillowImage.fromarray(smooth).save(tmp_path / name, quality=95, exif=exif)
+    avif, jpeg = (image_files.read(tmp_path / name).astype(int) for name in ("a.avif", "a.jpg"))
+    assert np.abs(avif - jpeg).mean() < 5
+    expected = image_files.read_view(tmp_path / "a.jpg")
+    assert image_files.read_view(tmp_path / "a.avif") == expected
+    assert expected[0] == jpeg.shape[1::-1]
 
 
 @pytest.mark.parametrize("progressive", [False, True])
