@@ -150,7 +150,7 @@ NUMBER = st.one_of(st.integers(-4, 70), st.floats(-4, 70, width=16), st.sampled_
 OBJECTS = st.lists(
     st.tuples(
         st.sampled_from(("disc", "square")),
-        st.tuples(NUMBER, NUMBER, NUMBER, NUMBER),
+        st.tuples(NUMBER, NUMBER, NUMBER, NUMBER).filter(lambda box: max(box) > 1),  # no fractions
         st.sampled_from((0, 1)),
     ),
     min_size=1,
