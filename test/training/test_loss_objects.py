@@ -147,10 +147,15 @@ def test_an_undefined_map_is_said_to_be_undefined_and_decides_nothing(root, tmp_
 # --- what holds for any annotation -------------------------------------------------------------
 
 NUMBER = st.one_of(st.integers(-4, 70), st.floats(-4, 70, width=16), st.sampled_from((1, 30, 64)))
+SIDE = st.one_of(st.integers(0, 8), st.floats(0, 8, width=16))
+BOX = st.one_of(
+    st.tuples(NUMBER, NUMBER, NUMBER, NUMBER),
+    st.tuples(NUMBER, NUMBER, SIDE, SIDE).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])),
+)
 OBJECTS = st.lists(
     st.tuples(
         st.sampled_from(("disc", "square")),
-        st.tuples(NUMBER, NUMBER, NUMBER, NUMBER),
+        BOX.filter(lambda box: max(box) > 1),  # no fractions
         st.sampled_from((0, 1)),
     ),
     min_size=1,
@@ -159,7 +164,7 @@ OBJECTS = st.lists(
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(objects=OBJECTS, near=st.booleans(), size=st.sampled_from(((64, 64), (64, 40), (900, 64))))
+@given(objects=OBJECTS, near=st.booleans(), size=st.sampled_from(((64, 64), (64, 40), (900, 300))))
 def test_objects_in_the_file_are_in_the_loss_or_named(made_root, objects, near, size):
     if near:  # crowds: they compete for default boxes
         objects = [(name, [30 + value / 20 for value in box], d) for name, box, d in objects]
@@ -182,3 +187,15 @@ def in_the_loss(boxes):
     defaults = torch.from_numpy(default_boxes(PAPER_VOC))
     classes = match(boxes[None], torch.arange(len(boxes))[None], defaults).classes
     return len(set(classes[classes > 0].tolist()))
+
+
+def test_thin_boxes_are_lost_exactly_where_the_transforms_drop_them(made_root):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 900, (300, 2))
+    boxes = np.hstack((corners, corners + rng.uniform(0, 9, (300, 2))))
+    plant(made_root, [("disc", tuple(box), 0) for box in boxes.tolist()], (900, 900))
+    samples, _ = load(find_images(made_root, "trainval"), ("disc", "square"))
+    _, kept, _, _ = DetectionDataset(samples, Augment("none", (0, 0, 0), 300), 0)[0]
+    reasons = [item.reason for item in loss_objects.find_lost(samples)]
+    assert reasons.count(TOO_THIN) > 50
+    assert len(kept) == 300 - reasons.count(NO_AREA) - reasons.count(TOO_THIN)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ssd_ros.model.config import PAPER_VOC, SSDConfig
 from ssd_ros.model.default_boxes import default_boxes
-from training.data.augment import Augment
 from training.data.boxes import clip_and_validate
 from training.data.samples import Sample
 from training.data.voc import VOCError
@@ -53,24 +52,24 @@ def find_lost(samples: Sequence[Sample], config: SSDConfig = PAPER_VOC) -> list[
     Args:
         config: of the network: its input size and default boxes.
     """
-    augment = Augment("none", (0, 0, 0), config.input_size)
     lost: list[LostObject] = []
     crowded = []
     for sample in samples:
         boxes, valid = clip_and_validate(sample.boxes, sample.size)
-        rows = np.flatnonzero(valid)
-        corners, kept = augment.boxes(boxes[rows], rows, sample.size)
+        corners = _warp(boxes, sample.size, config.input_size)
+        thick = ((corners[:, 2:] - corners[:, :2]) >= 1).all(axis=1)
         lost += _lost(sample, np.flatnonzero(~valid), NO_AREA)
-        lost += _lost(sample, np.setdiff1d(rows, kept.numpy()), TOO_THIN)
+        lost += _lost(sample, np.flatnonzero(valid & ~thick), TOO_THIN)
+        kept = np.flatnonzero(valid & thick)
         if len(kept) > 1:  # a single one always has its best default box
-            crowded.append((sample, corners, kept))
+            crowded.append((sample, torch.from_numpy(corners[kept] / config.input_size), kept))
     crowded.sort(key=lambda item: len(item[2]))  # little padding
     defaults = torch.from_numpy(default_boxes(config))
     for first in range(0, len(crowded), _IMAGES):
         part = crowded[first : first + _IMAGES]
         unmatched = _unmatched([corners for _, corners, _ in part], defaults)
         for (sample, _, kept), positions in zip(part, unmatched, strict=True):
-            lost += _lost(sample, kept[positions].numpy(), NO_DEFAULT_BOX)
+            lost += _lost(sample, kept[positions.numpy()], NO_DEFAULT_BOX)
     return sorted(lost, key=lambda item: (item.file, item.number))
 
 
@@ -113,6 +112,12 @@ def rows(lost: Sequence[LostObject], classes: Sequence[str]) -> list[tuple[str, 
 def count_objects(samples: Sequence[Sample]) -> Counter[int]:
     """Annotated objects of each class."""
     return Counter(label for sample in samples for label in sample.labels.tolist())
+
+
+def _warp(boxes: np.ndarray, size: tuple[int, int], side: int) -> np.ndarray:
+    """Boxes in the network's input, float32 as `Augment` computes them, to the last bit."""
+    scale = np.array([side / size[0], side / size[1]] * 2, np.float32)
+    return (boxes * scale).clip(0, side)
 
 
 def _lost(sample: Sample, rows: np.ndarray, reason: str) -> Iterator[LostObject]:

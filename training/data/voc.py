@@ -95,7 +95,8 @@ def read_annotation(path: Path) -> Annotation:
                 raise ValueError("has no name")
             _single(node, "bndbox")
             corners = [_number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
-            if max(corners) <= 1 and not all(corner.is_integer() for corner in corners):
+            x1, y1, x2, y2 = corners
+            if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1 and (x1, y1, x2, y2) != (0, 0, 1, 1):
                 raise ValueError(f"bndbox must be in pixels, got fractions {corners}")
             difficult.append(_flag(node, "difficult"))
         except ValueError as error:
