@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssd_ros.io import image_files
-from training.data.voc import Annotation, VOCError, read_annotation, read_image_set
+from training.data.voc import Annotation, VOCError, import_hint, read_annotation, read_image_set
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
     folders = [root] if (root / "Annotations").is_dir() else sorted(root.glob("**/VOC2*"))
     folders = [folder for folder in folders if (folder / "Annotations").is_dir()]
     if not folders:
-        raise VOCError(f"'{root}' is not a VOC-format folder: it has no Annotations/")
+        raise VOCError(
+            f"'{root}' is not a VOC-format folder: it has no Annotations/{import_hint(root)}"
+        )
     reports = [_check_folder(folder, classes) for folder in folders]
     return Report(
         sum(report.images for report in reports),
