@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssd_ros import atomic
 from ssd_ros.command_line import plural
 from training.data import voc_check
 from training.importing import commands as importing
@@ -36,6 +37,15 @@ def import_and_check(given: argparse.Namespace) -> int:
     print_report(report)
     print(f"\ntrain: {importing.training_command(given.target)}")
     return 0 if complete and not report.defects else 1
+
+
+def write_page(root: Path, report: voc_check.Report, out: Path) -> None:
+    """Writes the page of a dataset."""
+    from training.evaluation import data_page  # matplotlib takes a second
+
+    text = data_page.page(root, report)
+    atomic.write(out, text.encode("utf-8", "replace"))
+    print(f"{out}: {len(text) / 2**20:.1f} MB, opens in any browser")
 
 
 def print_report(report: voc_check.Report) -> None:
@@ -65,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument(
         "--classes", nargs="+", metavar="NAME", help="expected class names; others are defects"
     )
+    check.add_argument("--html", type=Path, metavar="FILE", help="also write a page to look at")
     importing.add_import(commands)
     importing.add_split(commands)
     fetch = commands.add_parser("download", help="fetch PASCAL VOC")
@@ -81,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             importing.run_split(options)
             return 0
         report = voc_check.check(options.root, options.classes)
+        if options.html:
+            write_page(options.root, report, options.html)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

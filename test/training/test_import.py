@@ -264,16 +264,17 @@ def test_what_cannot_be_imported_is_named_with_file_object_and_reason(original, 
     (root / "0002.xml").write_text("<annotation>")
     (root / "0003.png").unlink()
     (root / "0004.xml").unlink()
+    (root / "0005.png").write_bytes(b"no image")
     assert main(["import", str(root), str(tmp_path / "new")]) == 1
     out = capsys.readouterr().out
     assert f"'{root}/0000.xml', object 1: has no name" in out
     assert f"'{root}/0001.xml', object 1: xmin must be a number, got 'a'" in out
     assert f"'{root}/0002.xml' is not XML" in out
     assert f"'{root}/0003.xml' has no image '0003.*'" in out
-    assert "it has 2 readable objects" in out
+    assert f"'{root}/0005.png' is not an image (8 bytes); it has 2 readable objects" in out
     assert f"'{root}/0004.png' has no annotation" in out
     assert "2 objects not imported" in out
-    assert "2 annotations not imported" in out
+    assert "3 annotated images not imported" in out
 
 
 def test_yolo_lines_that_cannot_be_objects_are_named(original, tmp_path, capsys):

@@ -51,18 +51,27 @@ def check(root: Path, classes: Collection[str] | None = None) -> Report:
     Raises:
         VOCError: there is no such folder in root.
     """
+    reports = [_check_folder(folder, classes) for folder in find_folders(root)]
+    return Report(
+        sum(report.images for report in reports),
+        sum((report.objects for report in reports), Counter()),
+        [defect for report in reports for defect in report.defects],
+    )
+
+
+def find_folders(root: Path) -> list[Path]:
+    """The VOC-format folders of a dataset: itself, or those of a development kit.
+
+    Raises:
+        VOCError: there is none.
+    """
     folders = [root] if (root / "Annotations").is_dir() else sorted(root.glob("**/VOC2*"))
     folders = [folder for folder in folders if (folder / "Annotations").is_dir()]
     if not folders:
         raise VOCError(
             f"'{root}' is not a VOC-format folder: it has no Annotations/{import_hint(root)}"
         )
-    reports = [_check_folder(folder, classes) for folder in folders]
-    return Report(
-        sum(report.images for report in reports),
-        sum((report.objects for report in reports), Counter()),
-        [defect for report in reports for defect in report.defects],
-    )
+    return folders
 
 
 def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:

@@ -80,7 +80,7 @@ def run_import(given: argparse.Namespace) -> bool:
 def _print_dropped(labels: Labels) -> None:
     for title, reasons in (
         ("object", labels.dropped_objects),
-        ("annotation", labels.dropped_files),
+        ("annotated image", labels.dropped_files),
         ("image", [f"'{image}' has no annotation" for image in labels.unlabelled]),
     ):
         if reasons:

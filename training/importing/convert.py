@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ssd_ros.io import image_files
 from training.data import split, voc_xml
 from training.importing import coco_files, subsets, voc_files, yolo_files
 from training.importing.files import SourceFiles
@@ -81,6 +82,7 @@ def convert(source: Path, target: Path, options: Options) -> Imported:
     if root.resolve() in (target.resolve(), *target.resolve().parents):
         raise DatasetImportError(f"'{target}' is inside of '{root}', which must not change")
     kind, labels = read(source, options.format)
+    _drop_unreadable(labels, source)
     ids = _ids(labels.images, root)
     sets, division = _divide(SourceFiles(root), labels.images, ids, options)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,13 +124,31 @@ def read(source: Path, kind: str | None = None) -> tuple[str, Labels]:
         )
     name, content = found.popitem()
     labels = _FORMATS[name][1](files, content)
+    _check_content(labels, f"'{source}' ({name})")
+    return name, labels
+
+
+def _check_content(labels: Labels, source: str) -> None:
     if not any(image.objects for image in labels.images):
         reasons = [*labels.dropped_objects, *labels.dropped_files]
         raise DatasetImportError(
-            f"'{source}' has no object that can be read ({name})"
+            f"{source} has no object that can be read"
             + (f", first of {len(reasons)} reasons: {reasons[0]}" if reasons else "")
         )
-    return name, labels
+
+
+def _drop_unreadable(labels: Labels, source: Path) -> None:
+    """Moves images that cannot be decoded to the dropped files: they would end a training."""
+    readable = []
+    for image in tqdm(labels.images, "reading", unit="file", disable=None, leave=False):
+        try:
+            image_files.read(image.image)
+        except ValueError as error:
+            labels.dropped_files.append(f"{error}; it has {len(image.objects)} readable objects")
+        else:
+            readable.append(image)
+    labels.images = readable
+    _check_content(labels, f"'{source}'")
 
 
 def write_sets(folder: Path, sets: dict[str, list[str]]) -> None:

@@ -39,7 +39,8 @@ class Labels:
         images: in the order of their annotations.
         converted: objects that became another shape or state, by what was done.
         dropped_objects: objects that cannot be read, each with file, object and reason.
-        dropped_files: annotations that are not imported, each with the reason and its objects.
+        dropped_files: annotations and unreadable images that are not imported, each with the reason
+            and its number of objects.
         unlabelled: images that are not imported because nothing says what is in them.
         notes: other remarks, with their number of files.
     """
