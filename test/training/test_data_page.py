@@ -94,7 +94,7 @@ def test_defects_are_first_each_kind_among_the_first_images(root):
     captions = page.of("figcaption")
     assert captions[0].startswith("0000.png: disc 1, square 1; outside the image: object 2 (disc)")
     assert captions[1].startswith("0006.png: disc 1, square 1; swapped corners: object 2 (disc)")
-    assert captions[6].startswith("0005.png: disc 1, square 1")
+    assert {caption.partition(".")[0] for caption in captions[6:]} == {"0005", "0007"}
     assert "6 defects" in page.of("b")
 
 
@@ -151,7 +151,8 @@ def test_a_large_dataset_shows_a_selection_with_every_class(root, monkeypatch):
         label(root, f"{i:04d}", VOCObject("disc", (10, 10, 50, 60)))
     label(root, "0007", VOCObject("square", (10, 10, 50, 60)))
     captions = page_of(root).of("figcaption")
-    assert captions == ["0007.png: square 1", "0000.png: disc 1"]
+    assert captions[0] == "0007.png: square 1"
+    assert re.fullmatch(r"000[0-6]\.png: disc 1", captions[1])
 
 
 def test_the_command_writes_the_page(root, tmp_path):

@@ -290,6 +290,52 @@ def test_yolo_lines_that_cannot_be_objects_are_named(original, tmp_path, capsys)
     assert "1 images without a label file are background" in out
 
 
+def test_label_files_without_an_image_of_their_own_are_named(original, tmp_path, capsys):
+    root = tmp_path / "export"
+    label_img_yolo(original, root)
+    (root / "0000.png").unlink()
+    (root / "numbers.txt").write_text("1 2 3")  # no labels
+    (root / "more").mkdir()
+    shutil.copy(root / "0001.txt", root / "more" / "0001.txt")
+    assert main(["import", str(root), str(tmp_path / "new")]) == 1
+    out = capsys.readouterr().out
+    assert f"'{root}/0000.txt' has no image of its name; it has 2 objects" in out
+    assert f"'{root}/more/0001.txt' is for '{root}/0001.png'" in out
+    assert "2 annotated images not imported" in out
+
+
+def test_an_image_that_a_coco_file_lists_twice_has_all_objects(original, tmp_path):
+    label_studio_coco(original, tmp_path)
+    document = json.loads((tmp_path / "result.json").read_text())
+    document["images"].append({**document["images"][0], "id": 99})
+    document["annotations"][0]["image_id"] = 99
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    images = read(tmp_path)[1].images
+    assert [len(image.objects) for image in images] == [2] * 8
+
+
+def test_a_mask_of_the_same_name_is_not_taken_for_the_image(original, tmp_path):
+    root = tmp_path / "export"
+    for _, image, file, _ in files_of(original):
+        put(image, root / "JPEGImages" / image.name)
+        put(image, root / "SegmentationClass" / f"{image.stem}.bmp")
+        put(file, root / "Annotations" / file.name)
+        path = root / "Annotations" / file.name
+        path.write_text(path.read_text().replace(".jpg</filename>", ".png</filename>"))
+    labels = read(root)[1]
+    assert [image.image.parent.name for image in labels.images] == ["JPEGImages"] * 8
+    assert len(labels.unlabelled) == 8
+
+
+def test_linked_folders_are_followed_but_not_in_circles(original, tmp_path):
+    label_studio_voc(original, tmp_path / "elsewhere")
+    root = tmp_path / "export"
+    root.mkdir()
+    (root / "data").symlink_to(tmp_path / "elsewhere")
+    (root / "data" / "circle").symlink_to(root)
+    assert len(read(root)[1].images) == 8
+
+
 COORDINATE = st.one_of(st.integers(-9, 130), st.just("x"), st.none(), st.just(float("inf")))
 ANNOTATION = st.fixed_dictionaries(
     {"image_id": st.integers(0, 4), "category_id": st.integers(0, 3)},

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +121,11 @@ def _one_of_each_kind_first(items: Sequence[_Item]) -> list[_Item]:
 
 
 def _rarest_first(items: Sequence[_Item], objects: Mapping[str, int]) -> list[_Item]:
-    """The images, in turn one for each class from the rarest on, then those without objects."""
+    """The images, in turn one for each class from the rarest on, then those without objects.
+
+    At random (but always the same): neighbours are often of one scene.
+    """
+    items = random.Random(0).sample(items, len(items))
     order = sorted(objects, key=lambda name: objects[name])
     queues: dict[str, list[_Item]] = {name: [] for name in order}
     empty: list[_Item] = []

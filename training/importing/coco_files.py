@@ -77,7 +77,7 @@ def _read_document(
         crowd = bool(item.get("iscrowd"))
         labels.converted["crowd regions became difficult objects"] += crowd
         objects[item.get("image_id")].append(VOCObject(name, box, crowd))
-    images = []
+    images: dict[Path, LabelledImage] = {}
     for item in document["images"]:
         contents = tuple(objects.pop(item["id"], ()))
         name = str(item["file_name"])
@@ -88,13 +88,15 @@ def _read_document(
         except ValueError as error:
             labels.dropped_files.append(f"'{path}': image {error}; it has {len(contents)} objects")
             continue
-        images.append(LabelledImage(image, path, _size(item), contents))
+        if image in images:  # merged files list an image once for each
+            contents = images[image].objects + contents
+        images[image] = LabelledImage(image, path, _size(item), contents)
     for image_id, rest in objects.items():
         labels.dropped_objects += [
             f"'{path}': object of class '{item.name}' of image {image_id!r}, not in 'images'"
             for item in rest
         ]
-    return images
+    return list(images.values())
 
 
 def _box(item: dict[str, Any], labels: Labels) -> Box:

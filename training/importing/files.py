@@ -9,6 +9,8 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from ssd_ros.io import image_files
+from training.data import text_files
+from training.importing.labels import DatasetImportError
 
 _SUBSET = re.compile(r"(train|val|test)(?:ing|id|idation)?(?:\d{4})?(?:[_-]?(?:images|set|data))?")
 
@@ -80,9 +82,28 @@ def subset_of(name: str) -> str | None:
     return match[1] if match else None
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        DatasetImportError: it cannot be read.
+    """
+    try:
+        return text_files.read_text(path).splitlines()
+    except OSError as error:
+        raise DatasetImportError(f"'{path}' cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DatasetImportError(f"'{path}' {error}") from None
+
+
 def _walk(root: Path) -> list[Path]:
-    found = []
-    for folder, folders, names in os.walk(root):
+    found, visited = [], set[str]()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # links in a circle
+            folders.clear()
+            continue
+        visited.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         paths = (Path(folder, name) for name in names if not name.startswith("."))
         found += [path for path in paths if path.is_file()]  # a pipe would be waited for

@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 
 from ssd_ros.io import image_files
-from training.data import text_files
-from training.importing.files import SourceFiles, subset_of
+from training.importing.files import SourceFiles, read_lines, subset_of
 from training.importing.labels import LabelledImage
 
 
@@ -30,7 +29,7 @@ def stated(source: SourceFiles, images: list[LabelledImage]) -> dict[Path, str]:
             if path.stem != title or (folder and folder[-2:] != ("ImageSets", "Main")):
                 continue
             subset = "train" if title == "trainval" else subset_of(title)
-            for name in text_files.read_text(path).splitlines():
+            for name in read_lines(path):
                 image_path = _find(source, path, name.strip())
                 if image_path in labelled and subset is not None:
                     found[image_path] = subset

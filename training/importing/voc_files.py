@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from training.data import text_files
@@ -45,7 +45,7 @@ def read(source: SourceFiles, found: dict[Path, ElementTree.Element | str]) -> L
         objects = _objects(path, root, labels)
         name = (root.findtext("filename") or "").strip()
         try:
-            image = source.find_image(path, path.stem, *([name] if name else []))
+            image = _find_image(source, path, name)
             if image is None:
                 raise ValueError(
                     f"has no image '{path.stem}.*'" + (f" or '{name}'" if name else "")
@@ -60,6 +60,15 @@ def read(source: SourceFiles, found: dict[Path, ElementTree.Element | str]) -> L
         labels.images.append(LabelledImage(image, path, _size(root), tuple(objects)))
     labels.unlabelled = [image for image in source.images if image not in used]
     return labels
+
+
+def _find_image(source: SourceFiles, path: Path, name: str) -> Path | None:
+    """The image with the name of the XML file counts before the one that it names: copies of an
+    annotation often keep the name of another image. With equal names the suffix counts, too.
+    """
+    if PurePosixPath(name.replace("\\", "/")).stem == path.stem:
+        return source.find_image(path, name)
+    return source.find_image(path, path.stem, *([name] if name else []))
 
 
 def _objects(path: Path, root: ElementTree.Element, labels: Labels) -> list[VOCObject]:

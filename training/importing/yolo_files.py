@@ -13,7 +13,7 @@ import yaml
 from ssd_ros.io import image_files
 from training.data import text_files
 from training.data.voc_xml import VOCObject
-from training.importing.files import SourceFiles
+from training.importing.files import SourceFiles, read_lines
 from training.importing.labels import DatasetImportError, LabelledImage, Labels
 from training.importing.shapes import enclose_points
 
@@ -29,42 +29,51 @@ class YOLOFiles:
         labels: text file of each labelled image.
         names: class names by number, None where no file names them.
         keypoints: whether key points follow the boxes.
+        lost: label files without an image of their own, each with the reason.
     """
 
     labels: dict[Path, Path]
     names: dict[int, str] | None
     keypoints: bool
+    lost: tuple[str, ...]
 
 
 def find(source: SourceFiles) -> YOLOFiles | None:
-    """The label files of a folder: text files named as an image, with numbers; None without any."""
+    """The label files of a folder: text files of numbers with an image of their name."""
     found: dict[Path, Path] = {}
+    lost = []
     for path in source.with_suffix(".txt"):
-        if path.name in _LISTS or not _is_numeric(path):
+        if path.name in _LISTS or not _has_labels(path):
             continue
         relative = path.relative_to(source.root)
         folders = ["images" if part == "labels" else part for part in relative.parts[:-1]]
         try:
             image = source.find_image(path, "/".join((*folders, path.stem)))
-        except ValueError:
-            image = None
-        if image is not None:
+            if image is None:
+                raise ValueError("has no image of its name")
+            if image in found:
+                raise ValueError(f"is for '{image}', as '{found[image]}' is")
+        except ValueError as error:
+            count = sum(bool(line.strip()) for line in read_lines(path))
+            lost.append(f"'{path}' {error}; it has {count} objects")
+        else:
             found[image] = path
     if not found:
         return None
     names, keypoints = _names(source)
-    return YOLOFiles(found, names, keypoints)
+    return YOLOFiles(found, names, keypoints, tuple(lost))
 
 
-def _is_numeric(path: Path) -> bool:
+def _has_labels(path: Path) -> bool:
+    """Whether a file is empty, or each line has a class and four numbers or more in the first."""
     try:
-        lines = text_files.read_text(path).splitlines()
+        lines = [line.split() for line in read_lines(path) if line.strip()]
         for line in lines:
-            for word in line.split():
+            for word in line:
                 float(word)
-    except (OSError, ValueError):
+    except ValueError:
         return False
-    return True
+    return not lines or len(lines[0]) > 4
 
 
 def _names(source: SourceFiles) -> tuple[dict[int, str] | None, bool]:
@@ -77,7 +86,7 @@ def _names(source: SourceFiles) -> tuple[dict[int, str] | None, bool]:
             return _numbered(document["names"], path), "kpt_shape" in document
     for path in source.files:
         if path.name in _NAMES_FILES or path.suffix == ".names":
-            lines = text_files.read_text(path).splitlines()
+            lines = read_lines(path)
             return {i: line.strip() for i, line in enumerate(lines) if line.strip()}, False
     return None, False
 
@@ -103,7 +112,7 @@ def read(source: SourceFiles, found: YOLOFiles) -> Labels:
             f"'{source.root}' has YOLO labels but no class names: expected a YAML file with "
             f"'names', or one of {', '.join(_NAMES_FILES)}"
         )
-    labels = Labels()
+    labels = Labels(dropped_files=list(found.lost))
     for image in source.images:
         try:
             size = image_files.read_size(image)
@@ -116,7 +125,7 @@ def read(source: SourceFiles, found: YOLOFiles) -> Labels:
             labels.images.append(LabelledImage(image, image, size, ()))
             continue
         objects = []
-        for number, line in enumerate(text_files.read_text(path).splitlines(), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if not line.strip():
                 continue
             try:
