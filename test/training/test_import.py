@@ -128,6 +128,22 @@ def coco_official(original, root):
     return True
 
 
+def coco_one_folder(original, root):
+    for name, title in (("trainval", "train"), ("test", "val")):
+        entries = []
+        for of_set, image, _, annotation in files_of(original):
+            if of_set == name:
+                put(image, root / "images" / image.name)
+                entries.append((image.name, annotation))
+        (root / f"instances_{title}.json").write_text(coco(entries))
+    return True
+
+
+def voc_with_sets(original, root):
+    shutil.copytree(original, root)
+    return True
+
+
 def label_studio_coco(original, root):
     entries = []
     for _, image, _, annotation in files_of(original):
@@ -175,6 +191,7 @@ def label_img_yolo(original, root):
 
 LAYOUTS = (
     *(beside, label_studio_voc, vott, roboflow_voc, cvat_voc, coco_official, label_studio_coco),
+    *(coco_one_folder, voc_with_sets),
     *(ultralytics, yolo_polygons, cvat_yolo, label_img_yolo),
 )
 

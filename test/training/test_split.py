@@ -30,7 +30,7 @@ def test_frames_of_a_video_stay_together():
         ([f"ride{k}.mp4#t={i}.jpg" for k in range(3) for i in range(4)], 3),
         ([f"2026-11-0{k}_{i}.png" for k in range(3) for i in range(4)], 3),
         ([f"day{k}/{i}.png" for k in range(3) for i in range(4)], 3),
-        ([f"a_{k}_jpg.rf.{i}ab.jpg" for k in range(3) for i in range(4)], 3),  # copies
+        ([f"a_{k}_jpg.rf.{i}c{i}d.jpg" for k in range(3) for i in range(4)], 3),  # copies
         ([f"{i:05d}.jpg" for i in range(12)], 12),
         ([f"IMG_{i}.jpg" for i in range(12)], 12),
         ([f"raccoon-{i}.jpg" for i in range(9)] + ["a.jpg", "b.jpg", "c.jpg"], 12),
