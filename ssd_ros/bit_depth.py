@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""16-bit grey images as the 8 bits that the network takes.
+"""16-bit images as the 8 bits that the network takes.
 
 Thermal and industrial cameras send 10 to 14 bits in 16: of the full range they use a few percent,
 and scaled by it they are almost black.
@@ -19,16 +19,16 @@ _VALUES = 2**16
 
 
 def to_8_bits(pixels: np.ndarray, value_range: str = PERCENTILES) -> np.ndarray:
-    """Scales grey values.
+    """Scales grey values, or those of colours, all channels by the same range.
 
     Args:
-        pixels: uint16 (H, W), in native byte order.
+        pixels: uint16 (H, W) or (H, W, C), in native byte order.
         value_range: one of RANGES. With `percentiles` all but half a percent of the pixels at
             either end keep their differences, which are never enlarged: an image of few different
             values is dark or plain, not noise.
 
     Returns:
-        uint8 (H, W).
+        uint8 of the same shape.
     """
     if value_range == PERCENTILES:
         low, high = _percentiles(pixels)
@@ -42,6 +42,8 @@ def decode(
     data: np.ndarray, flags: int = cv2.IMREAD_COLOR, value_range: str = PERCENTILES
 ) -> np.ndarray | None:
     """cv2.imdecode to BGR uint8 (H, W, 3), where 16-bit grey images are scaled by `to_8_bits`.
+
+    Colours are scaled by the fewest bits of 10, 12, 14 and 16 that hold the brightest value.
 
     Args:
         data: bytes of an image file, uint8 (N,).
@@ -58,7 +60,10 @@ def decode(
         return pixels
     if pixels.dtype == np.uint16 and _is_grey(pixels):
         return cv2.cvtColor(to_8_bits(pixels[..., 0], value_range), cv2.COLOR_GRAY2BGR)
-    return cv2.imdecode(data, flags)  # colour, or floating point
+    if pixels.dtype == np.uint16 and pixels.max() < 2**14:
+        bits = next(bits for bits in (10, 12, 14) if pixels.max() < 2**bits)
+        return to_8_bits(pixels, f"{bits}bit")
+    return cv2.imdecode(data, flags)  # colour of the full range, or floating point
 
 
 def _is_grey(pixels: np.ndarray) -> bool:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import io
 import os
 import sys
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 _OWN = ("ssd_ros", "training")
 
@@ -22,6 +25,23 @@ def explain_ends() -> None:
         sys.stdout.reconfigure(errors="surrogateescape")
     sys.excepthook = _explain
     atexit.register(_flush)
+
+
+class ClassNames(argparse.Action):
+    """The option `--classes` of every command: `cup,cat`, or `cup cat`; its value is a list."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, **{"nargs": "+", "metavar": "NAME", **more})
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        names = [name.strip() for value in values for name in value.split(",")]
+        setattr(namespace, self.dest, names)
 
 
 def plural(count: int, noun: str) -> str:

@@ -15,8 +15,8 @@ from ssd_ros.image import ImageError
 
 MAX_PIXELS = 2**27  # 400 MB when decoded; below the limit at which Pillow raises an error
 _ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-_ROTATED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP")
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TURNED_UPRIGHT = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # when they are read
 # In the entropy-coded data of a JPEG 0xff is followed by a zero, a restart marker or 0xff.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _END_OF_IMAGE, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
@@ -29,17 +29,17 @@ class Header:
     Attributes:
         kind: `JPEG`, `PNG`, …, as Pillow names it.
         size: width and height in pixels as encoded.
-        turned: whether the EXIF orientation exchanges width and height.
+        orientation: EXIF's, 1 to 8, by which the image is turned when it is read; else 1.
     """
 
     kind: str
     size: tuple[int, int]
-    turned: bool
+    orientation: int
 
     @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height after the rotation by the EXIF orientation."""
-        return self.size[::-1] if self.turned else self.size
+        return self.size[::-1] if self.orientation in TURNED else self.size
 
 
 def read_header(file: Path | BinaryIO) -> Header | None:
@@ -54,7 +54,7 @@ def read_header(file: Path | BinaryIO) -> Header | None:
             warnings.simplefilter("ignore")  # of its own limit, and of strange metadata
             with PillowImage.open(file) as image:
                 kind, size = image.format or "", image.size
-                turned = kind in _ROTATED_BY_OPENCV and _is_turned(image)
+                orientation = _orientation(image) if kind in _TURNED_UPRIGHT else 1
     except PillowImage.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data
@@ -63,13 +63,14 @@ def read_header(file: Path | BinaryIO) -> Header | None:
         return None
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{size[0]}x{size[1]} pixels, expected at most {MAX_PIXELS}")
-    return Header(kind, size, turned)
+    return Header(kind, size, orientation)
 
 
-def _is_turned(image: PillowImage.Image) -> bool:
+def _orientation(image: PillowImage.Image) -> int:
     exif = PillowImage.Exif()  # not image.getexif(), which decodes a PNG
     exif.load(image.info.get("exif") or b"")
-    return exif.get(_ORIENTATION) in _TURNED
+    value = exif.get(_ORIENTATION)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def is_whole_jpeg(data: bytes) -> bool:

@@ -78,6 +78,17 @@ def test_other_files_are_read_as_before(tmp_path):
     np.testing.assert_array_equal(decode(data), cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
+@pytest.mark.parametrize(
+    ("bits", "suffix"), [(10, ".png"), (12, ".png"), (12, ".tif"), (14, ".png")]
+)
+def test_16_bit_colour_of_fewer_bits_is_not_dark(tmp_path, bits, suffix):
+    colour = made_image(1, 30, 20)
+    colour[0, 0] = (250, 0, 255)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(cv2.imencode(suffix, colour.astype(np.uint16) * 2 ** (bits - 8))[1])
+    assert np.abs(image_files.read(path).astype(int) - colour).max() <= 1
+
+
 def test_messages_of_16_bit_grey_are_scaled_and_keep_their_size():
     pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
     from sensor_msgs.msg import CompressedImage, Image

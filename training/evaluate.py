@@ -9,40 +9,59 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ssd_ros import atomic
 from ssd_ros.backends.arguments import add_arguments, from_arguments
+from ssd_ros.command_line import ClassNames
 from ssd_ros.detector import Detector
 from ssd_ros.model.not_finite import NotFiniteError
-from training.data import voc
-from training.data.samples import load
+from training.data import exif_view, soundness, voc
+from training.data.samples import UnknownClassError, load
 from training.evaluation import metrics, predictions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("weights", type=Path, help="weights file")
-    parser.add_argument("--data", type=Path, required=True, help="VOC-format folder, or VOCdevkit")
-    parser.add_argument(
-        "--sets", default="test", help="image sets, joined by + (default: %(default)s)"
-    )
-    add_arguments(parser)
-    parser.add_argument("--batch", type=int, default=8, help="batch size (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the metrics to FILE")
-    parser.add_argument("--no-coco", action="store_true", help="skip COCO metrics")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         if options.json:
             atomic.check_writable(options.json)
-        detector = Detector(options.weights, from_arguments(options), predictions.THRESHOLDS)
-        records = voc.find_images(options.data, options.sets)
-        samples, classes = load(records, detector.classes)
-        start = time.perf_counter()
-        detections = predictions.detect(detector, samples, options.batch)
-        seconds = time.perf_counter() - start
+        result, note = evaluate(options)
     except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    print(note)
+    print(metrics.format_table(result))
+    if options.json:
+        try:
+            atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The metrics that the command writes, and what ran the network, in words.
+
+    Raises:
+        ValueError, OSError, NotFiniteError: weights or dataset cannot be used.
+    """
+    chosen = options.classes or ()
+    detector = Detector(
+        options.weights, from_arguments(options), predictions.THRESHOLDS, class_filter=chosen
+    )
+    records = voc.find_images(options.data, options.sets)
+    try:
+        samples, classes = load(records, detector.classes, options.exif_view, options.classes)
+    except UnknownClassError as error:
+        known = ",".join(detector.classes)
+        raise voc.VOCError(f"{error}; --classes {known} ignores other objects") from None
+    start = time.perf_counter()
+    detections = predictions.detect(detector, samples, options.batch)
+    seconds = time.perf_counter() - start
+    for text in soundness.find_warnings(samples):
+        print(f"warning: {text}", file=sys.stderr)
     ground_truth = predictions.annotated(samples)
     result = {
         "weights": str(options.weights),
@@ -61,15 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if result["coco"] is None:
             print("no COCO metrics: pip install faster-coco-eval", file=sys.stderr)
-    print(detector.note)
-    print(metrics.format_table(result))
-    if options.json:
-        try:
-            atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
-        except OSError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    return 0
+    return result, detector.note
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    add = parser.add_argument
+    add("weights", type=Path, help="weights file")
+    add("--data", type=Path, required=True, help="VOC-format folder, or VOCdevkit")
+    add("--sets", default="test", help="image sets, joined by + (default: %(default)s)")
+    add(
+        "--classes",
+        action=ClassNames,
+        help="evaluate only these classes; objects and detections of others are ignored",
+    )
+    add("--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP)
+    add_arguments(parser)
+    add("--batch", type=int, default=8, help="batch size (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="also write the metrics to FILE")
+    add("--no-coco", action="store_true", help="skip COCO metrics")
+    return parser
 
 
 if __name__ == "__main__":

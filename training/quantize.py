@@ -18,6 +18,7 @@ import numpy as np
 from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
+from ssd_ros.command_line import ClassNames
 from ssd_ros.detector import Detector, network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
@@ -26,7 +27,7 @@ from ssd_ros.weights.native import to_bytes
 from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
-from training.data import voc
+from training.data import exif_view, voc
 from training.data.samples import Sample, load
 from training.evaluation import metrics, predictions
 from training.quantisation import search
@@ -78,6 +79,8 @@ def argument_parser() -> argparse.ArgumentParser:
         help="images for the ranges, chosen at random from --sets (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="random seed of that choice (default: %(default)s)")
+    add("--classes", action=ClassNames, help="evaluate only with objects of these classes")
+    add("--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP)
     add("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 is one per core")
     return parser
 
@@ -106,7 +109,8 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
             cannot be written.
     """
     weights = replace(read(options.weights), quantisation=None)
-    validation, _ = load(voc.find_images(options.data, options.val_sets), weights.classes)
+    records = voc.find_images(options.data, options.val_sets)
+    validation, _ = load(records, weights.classes, options.exif_view, options.classes)
     files = choose_images(options)
     fp32, int8 = (
         BackendOptions("openvino", "cpu", precision, options.threads)

@@ -19,7 +19,8 @@ from markupsafe import Markup
 from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
-from training.data import voc
+from ssd_ros.weights import reader
+from training.data import loss_objects, voc
 from training.data.samples import Sample, invalid_boxes, load
 from training.evaluation import gallery, metrics, plots, predictions, templates, voc_ap
 from training.trainer import run_files
@@ -42,10 +43,14 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
     detector = Detector(
         weights, BackendOptions(device=device, precision="fp32"), predictions.THRESHOLDS
     )
-    train, _ = load(voc.find_images(data, options["sets"]), detector.classes)
+    view = options.get("exif_view", "auto")
+    only = detector.classes if options.get("classes") else None
+    train, _ = load(voc.find_images(data, options["sets"]), detector.classes, view, only)
+    lost = loss_objects.find_lost(train, reader.read(weights).config)
     sets, validation = [(options["sets"], train)], None
     if options["val_sets"] != "none":
-        samples, _ = load(voc.find_images(data, options["val_sets"]), detector.classes)
+        records = voc.find_images(data, options["val_sets"])
+        samples, _ = load(records, detector.classes, view, only)
         sets.append((options["val_sets"], samples))
         validation = {
             "weights": weights.name,
@@ -58,6 +63,7 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
         validation=validation,
         curves=curves(run_files.read_metrics(run)),
         data=data_section(sets, detector.classes),
+        lost=loss_objects.rows(lost, detector.classes),
         sessions=info["sessions"],
         options=options,
     )
@@ -105,7 +111,7 @@ def data_section(
             )
         )
     return {
-        "header": ("image sets", "images", "without objects", "ignored", "difficult", *classes),
+        "header": ("image sets", "images", "without objects", "no area", "difficult", *classes),
         "rows": rows,
         "box_sizes": Markup(plots.box_sizes(_relative_sizes(sets[0][1], len(classes)), classes)),
     }

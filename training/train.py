@@ -19,7 +19,7 @@ from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import config_from_text
 from ssd_ros.weights.weights import check_class_names
-from training.data import batches, samples, soundness, voc
+from training.data import batches, loss_objects, samples, soundness, voc
 from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
@@ -83,13 +83,22 @@ def read_options(given: Sequence[str]) -> tuple[Options, dict[str, Any] | None]:
     """The options of the run, and the checkpoint to continue from, if any.
 
     Raises:
-        ValueError: an option is wrong, or the run exists and --resume is not given.
+        ValueError: an option is wrong, the run exists and --resume is not given, or the other way
+            round.
     """
     out, resume = options.peek(given)
     checkpoint = run_files.read_checkpoint(out) if out else None
     if checkpoint is not None and not resume:
         raise ValueError(f"'{out}' holds a run; continue with --resume, or choose another --out")
-    return options.resolve(given, checkpoint["options"] if checkpoint else None), checkpoint
+    if resume and checkpoint is None and out and not (out / run_files.RUN_INFO).exists():
+        raise ValueError(f"'{out}' holds no run to resume; omit --resume to start one there")
+    run = options.resolve(given, checkpoint["options"] if checkpoint else None)
+    if checkpoint and run.iterations < checkpoint["progress"]["iteration"]:
+        raise ValueError(
+            f"--iterations {run.iterations} is less than the {checkpoint['progress']['iteration']} "
+            "that the run to resume has done"
+        )
+    return run, checkpoint
 
 
 def create_trainer(
@@ -103,9 +112,12 @@ def create_trainer(
     torch.manual_seed(run.seed)
     run = replace(run, precision=choose_precision(run.precision, processes.device))
     data = load_data(run)
-    if processes.is_main:
-        warn(run, data, processes, checkpoint)
+    soundness.check_boxes(data.samples, data.classes)
     model = create_model(run, data, checkpoint)
+    lost = loss_objects.find_lost(data.samples, model.config)
+    texts = loss_objects.describe(lost, data.samples, data.classes)
+    if processes.is_main:
+        warn(run, data, processes, checkpoint, texts)
     frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
@@ -120,24 +132,43 @@ def load_data(run: Options) -> TrainingData:
     names = [name.strip() for name in run.classes.split(",")] if run.classes else None
     if names:
         check_class_names(names)
-    train, classes = samples.load(voc.find_images(Path(run.data), run.sets), names)
+    records = voc.find_images(Path(run.data), run.sets)
+    train, classes = samples.load(records, names, run.exif_view, names)
     if run.val_sets == "none":
         return TrainingData(train, [], classes)
     records = voc.find_images(Path(run.data), run.val_sets)
-    return TrainingData(train, samples.load(records, classes)[0], classes)
+    try:
+        validation, _ = samples.load(records, classes, run.exif_view, names)
+    except samples.UnknownClassError as error:
+        raise voc.VOCError(
+            f"--val-sets: {error}. No image of --sets {run.sets} has this class: move some there, "
+            f"or ignore it with --classes {','.join(classes)}"
+        ) from None
+    return TrainingData(train, validation, classes)
 
 
 def warn(
-    run: Options, data: TrainingData, processes: Processes, checkpoint: Mapping[str, Any] | None
+    run: Options,
+    data: TrainingData,
+    processes: Processes,
+    checkpoint: Mapping[str, Any] | None,
+    lost: Sequence[str],
 ) -> None:
     """Prints what makes results worse or different without being an error.
 
-    Raises:
-        ValueError: no box at all can be trained on.
+    Args:
+        lost: which objects are in no loss, as `loss_objects.describe` says it.
     """
-    texts = soundness.find_warnings(data.samples)
+    texts = [*soundness.find_warnings(data.samples), *lost]
     if data.val_samples:
-        texts += [f"--val-sets: {text}" for text in soundness.find_warnings(data.val_samples)]
+        found = soundness.find_warnings_of_validation(data.val_samples)
+        texts += [f"--val-sets: {text}" for text in found]
+    seen = run.iterations * run.batch * processes.count
+    if seen < len(data.samples):
+        texts.append(
+            f"only {seen} of {len(data.samples)} images are used in {run.iterations} iterations of "
+            f"batch size {run.batch}"
+        )
     began_on = (checkpoint or {}).get("device", processes.device.type)
     if began_on != processes.device.type:
         texts.append(

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd_ros import atomic
-from ssd_ros.command_line import plural
-from training.data import voc_check
+from ssd_ros.command_line import ClassNames, plural
+from training.data import exif_view, voc_check
 from training.importing import commands as importing
 
 
@@ -39,11 +39,11 @@ def import_and_check(given: argparse.Namespace) -> int:
     return 0 if complete and not report.defects else 1
 
 
-def write_page(root: Path, report: voc_check.Report, out: Path) -> None:
+def write_page(root: Path, report: voc_check.Report, view: str, out: Path) -> None:
     """Writes the page of a dataset."""
     from training.evaluation import data_page  # matplotlib takes a second
 
-    text = data_page.page(root, report)
+    text = data_page.page(root, report, view)
     atomic.write(out, text.encode("utf-8", "replace"))
     print(f"{out}: {len(text) / 2**20:.1f} MB, opens in any browser")
 
@@ -52,8 +52,11 @@ def print_report(report: voc_check.Report) -> None:
     """Prints the defects and counts of a dataset."""
     for defect in report.defects:
         print(defect)
-    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.objects.items()))
-    print(f"{plural(report.images, 'image')}; objects: {counts or 'none'}")
+    print(f"{plural(report.images, 'image')}; objects: {_counts(report.objects)}")
+    if report.lost:
+        print(f"of these not in the loss of a training: {_counts(report.lost)}")
+    if report.unlisted:
+        print(f"of these in no image set: {_counts(report.unlisted)}")
     kinds = Counter(defect.kind for defect in report.defects)
     print(
         f"{plural(len(report.defects), 'defect')}: "
@@ -61,6 +64,10 @@ def print_report(report: voc_check.Report) -> None:
         if kinds
         else "no defects"
     )
+
+
+def _counts(objects: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(objects.items())) or "none"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="report every defect by file and object")
     check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
     check.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="expected class names; others are defects"
+        "--classes", action=ClassNames, help="expected class names; others are defects"
+    )
+    check.add_argument(
+        "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP
     )
     check.add_argument("--html", type=Path, metavar="FILE", help="also write a page to look at")
     importing.add_import(commands)
@@ -91,9 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "split":
             importing.run_split(options)
             return 0
-        report = voc_check.check(options.root, options.classes)
+        report = voc_check.check(options.root, options.classes, options.exif_view)
         if options.html:
-            write_page(options.root, report, options.html)
+            write_page(options.root, report, options.exif_view, options.html)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,17 +3,27 @@
 
 from __future__ import annotations
 
+import io
 import stat
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from ssd_ros import atomic, bit_depth, encoded
 from ssd_ros.image import ImageError
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"),
+        *(".gif", ".avif"),
+    )
+)
+_DECODED_BY_PILLOW = ("GIF", "AVIF")  # some versions of OpenCV cannot, or do not turn them upright
 MAX_BYTES = 2**29
 
 
@@ -53,6 +63,8 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
         data = path.read_bytes()
         if header and header.kind in ("JPEG", "MPO") and not encoded.is_whole_jpeg(data):
             raise ImageError(f"'{path}' is cut off: a JPEG of {len(data)} bytes without an end")
+        if header and header.kind in _DECODED_BY_PILLOW:
+            return _decode_with_pillow(path, data)
         buffer = np.frombuffer(data, np.uint8)
         pixels = bit_depth.decode(buffer, value_range=mono16_range) if data else None
     except OSError as error:
@@ -64,8 +76,30 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
     return pixels
 
 
+def _decode_with_pillow(path: Path, data: bytes) -> np.ndarray:
+    """BGR uint8 (H, W, 3), turned upright; of several images the first."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of strange metadata
+            with PillowImage.open(io.BytesIO(data)) as image:
+                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception as error:  # Pillow's plugins raise nearly anything on broken data
+        raise ImageError(f"cannot decode image '{path}': {error}") from None
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+
+
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of the image that `read` returns, from the file's header if it can be.
+    """Width and height of the image that `read` returns; see `read_view`."""
+    return read_view(path)[0]
+
+
+def read_view(path: Path) -> tuple[tuple[int, int], int]:
+    """Size of the image that `read` returns, and the EXIF orientation by which it is turned.
+
+    Both come from the file's header if they can.
+
+    Returns:
+        Width and height, and the orientation, 1 to 8; 1 for an image that is stored upright.
 
     Raises:
         ImageError: see `read`.
@@ -73,8 +107,8 @@ def read_size(path: Path) -> tuple[int, int]:
     header = _header(path)
     if header is None:
         height, width = read(path).shape[:2]
-        return width, height
-    return header.upright_size
+        return (width, height), 1
+    return header.upright_size, header.orientation
 
 
 def _header(path: Path) -> encoded.Header | None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssd_ros.command_line import ClassNames
 from ssd_ros.weights.names import NAMED, missing
 from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info.add_argument(
         "file", type=Path, help="native .safetensors, another implementation's .pth, or a name"
     )
-    info.add_argument("--classes", nargs="+", metavar="NAME", help="names for a file without any")
+    info.add_argument("--classes", action=ClassNames, help="names for a file without any")
     convert = commands.add_parser(
         "convert", help="make a native file from another implementation's state dict"
     )
@@ -77,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert.add_argument("target", type=Path, help="native file to write (.safetensors)")
     convert.add_argument(
         "--classes",
-        nargs="+",
-        metavar="NAME",
+        action=ClassNames,
         help="class names in the network's order, without the background; not needed for "
         "networks with as many outputs as an implementation's own for VOC or COCO",
     )

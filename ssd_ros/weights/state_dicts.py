@@ -17,6 +17,7 @@ _KEYS = (
 )
 # What wrappers put before the name of every tensor.
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+_OWN = {"options", "classes", "progress", "model", "optimizer", "average"}
 _DEPTH = 4  # of dictionaries in each other
 
 
@@ -29,6 +30,11 @@ def find(content: Any) -> dict[str, TensorView]:
     Raises:
         WeightsError: there is no state dict, or it holds a tensor that is no plain array.
     """
+    if isinstance(content, dict) and content.keys() >= _OWN:
+        raise WeightsError(
+            "is a checkpoint of training.train, to be resumed; its weights are in best.safetensors "
+            "and last.safetensors beside it"
+        )
     found = _search(content, _DEPTH)
     if found is None:
         raise WeightsError(_describe(content))

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import features
 
 from ssd_ros.image import ImageError
 from ssd_ros.io import image_files
@@ -75,6 +76,36 @@ def test_what_would_take_all_memory_or_never_end_is_refused_at_once(tmp_path):
         (tmp_path / "large.png").write_bytes(data)
         with pytest.raises(ImageError, match=r"large\.png'.* pixels"):
             image_files.read(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JFIF", ".gif", ".avif"])
+def test_less_usual_suffixes_are_images_too(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this version of Pillow has no AVIF")
+    smooth = cv2.resize(PIXELS[:2, :3], (60, 40), interpolation=cv2.INTER_LINEAR)
+    kind = {".gif": "GIF", ".avif": "AVIF"}.get(suffix, "JPEG")
+    PillowImage.fromarray(smooth[..., ::-1]).save(tmp_path / f"a{suffix}", kind, quality=95)
+    (path,) = image_files.find([tmp_path])
+    assert np.abs(image_files.read(path).astype(int) - smooth).mean() < 8
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(ImageError, match=rf"a\{suffix}'"):
+        image_files.read(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned_upright_as_other_formats(tmp_path, orientation):
+    if not features.check("avif"):
+        pytest.skip("this version of Pillow has no AVIF")
+    smooth = cv2.resize(PIXELS[:2, :3], (60, 40), interpolation=cv2.INTER_LINEAR)
+    for name in ("a.avif", "a.jpg"):
+        exif = PillowImage.Exif()  # Pillow changes it when it saves
+        exif[0x0112] = orientation
+        PillowImage.fromarray(smooth).save(tmp_path / name, quality=95, exif=exif)
+    avif, jpeg = (image_files.read(tmp_path / name).astype(int) for name in ("a.avif", "a.jpg"))
+    assert np.abs(avif - jpeg).mean() < 5
+    expected = image_files.read_view(tmp_path / "a.jpg")
+    assert image_files.read_view(tmp_path / "a.avif") == expected
+    assert expected[0] == jpeg.shape[1::-1]
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -18,7 +18,7 @@ def squares(side, count=20, size=(300, 300)):
     record = ImageRecord("", Path(), Path())
     for corner in rng.uniform(0, 300 - side, (count, 2)):
         box = np.concatenate((corner, corner + side))[None].astype(np.float32)
-        yield Sample(record, np.zeros(1, int), box, np.zeros(1, bool), size)
+        yield Sample(record, np.zeros(1, int), box, np.zeros(1, bool), np.ones(1, int), size)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from made_dataset import make_set
+from PIL import Image
 
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.default_boxes import default_boxes
@@ -109,6 +110,20 @@ def test_the_box_with_the_defect_is_red_and_the_other_is_not(root):
     red = is_red(pixels_of(page_of(root).of("img")[0]))
     assert red[45:58, 78:84].any()  # its left side, below its name
     assert not red[45:58, :70].any()
+
+
+def test_a_box_of_the_stored_view_is_shown_in_the_upright_image(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    (root / "JPEGImages" / "0000.png").unlink()
+    Image.new("RGB", SIZE, (120, 120, 120)).save(root / "JPEGImages" / "0000.jpg", exif=exif)
+    label(root, "0000", VOCObject("disc", (80, 10, 110, 30)))
+    page = page_of(root)
+    number = next(i for i, text in enumerate(page.of("figcaption")) if text.startswith("0000.jpg"))
+    red = is_red(pixels_of(page.of("img")[number]))  # the colour of the first class
+    assert red.shape == (120, 90)
+    assert red[90:105, 58:63].any()
+    assert not red[:60].any()
 
 
 def test_objects_that_no_default_box_fits_are_counted_for_each_class(root):

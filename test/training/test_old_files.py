@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from ssd_ros.weights import reader
+from ssd_ros.weights.__main__ import main as weights_main
 from training import evaluate, report, train, voc
 from training.data import samples
 from training.data.voc import find_images
@@ -84,3 +85,15 @@ def test_an_old_dataset_is_read_with_the_same_boxes(old_run):
     assert loaded[0].labels.tolist() == [0, 1]
     assert loaded[0].boxes.tolist() == [[4, 1, 29, 26], [53, 0, 85, 32]]
     assert voc.main(["check", "voc"]) == 0
+
+
+def test_a_checkpoint_of_the_training_names_the_weights_beside_it(old_run, capsys):
+    checkpoint = str(old_run / "checkpoint.pt")
+    message = (
+        "is a checkpoint of training.train, to be resumed; its weights are in best.safetensors"
+    )
+    assert weights_main(["info", checkpoint]) == 1
+    assert message in capsys.readouterr().err
+    given = ["--data", str(old_run.parent / "voc"), "--out", str(old_run.parent / "another")]
+    assert train.main([*given, "--init", checkpoint, "--device", "cpu"]) == 1
+    assert message in capsys.readouterr().err

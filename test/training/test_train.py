@@ -122,15 +122,17 @@ sys.exit(train.main(sys.argv[4:]))
 
 def test_sigkills_while_a_run_writes_its_files_lose_nothing(root, undisturbed, tmp_path):
     out = tmp_path / "run"
+    resume: tuple[str, ...] = ()  # there is nothing yet
     for owner, name, call in [
         ("os", "fsync", 2),  # a file is half written
         ("os", "replace", 3),  # a file is whole, but has no name yet
         ("training.trainer.run_files:Metrics", "add", 1),
     ]:
-        arguments = command(root, out, "--resume")[3:]
+        arguments = command(root, out, *resume)[3:]
         process = start([sys.executable, "-c", KILLED_AT, owner, name, str(call), *arguments])
         _, errors = process.communicate(timeout=HANGS)
         assert process.returncode == -signal.SIGKILL, errors
+        resume = ("--resume",)
     assert run(root, out, "--resume") == 0
     assert same_tensors(out / "last.safetensors", undisturbed / "last.safetensors")
     assert lines(out) == lines(undisturbed)
@@ -377,7 +379,7 @@ def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
         ([*init, "--freeze", "conv12"], "unknown layer 'conv12'; layers: conv1, conv2"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--accumulate", "3"], "--accumulate 3 must divide --batch 4"),
-        (["--classes", "disc"], "has the class 'square'"),
+        (["--classes", "dics"], "--classes names 'dics', of which the training images have no"),
         ([*init, "--freeze", all_layers], "--freeze leaves nothing to train"),
     ]:
         assert run(root, tmp_path / "run", *arguments) == 1

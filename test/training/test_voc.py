@@ -3,6 +3,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -61,12 +63,44 @@ def test_an_annotation_without_objects_is_valid(tmp_path):
         ),
         (xml(("cat", ("nan", 1, 9, 9), 0)), "got 'nan'"),
         (xml((" ", (1, 1, 9, 9), 0)), "object 1: has no name"),
+        (xml(("cat", (0.2, 0.1, 0.9, 1), 0)), "object 1: bndbox must be in pixels, got fractions"),
+        (xml(("cat", (1, 1, 9, 9), "maybe")), "difficult must be 0 or 1, got 'maybe'"),
+        (xml(("cat", (1, 1, 9, 9), 0)).replace("</name>", "</name><name>dog</name>"), "has 2 name"),
+        (
+            xml(("cat", (1, 1, 9, 9), 0)).replace("</bndbox>", "</bndbox><bndbox/>"),
+            "object 1: has 2 bndbox, expected one",
+        ),
+        ("<annotations><image/></annotations>", "is a <annotations>, expected an <annotation>"),
     ],
 )
 def test_an_unreadable_annotation_is_refused_with_file_and_object(tmp_path, text, message):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(VOCError, match=message):
         voc.read_annotation(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<annotation>", '<annotation xmlns="http://example.org/voc">'),
+        ("object>", "Object>"),
+        ("<object>", "<objects><object>"),
+    ],
+)
+def test_no_object_is_overlooked(tmp_path, before, after):
+    text = xml(("cat", (1, 1, 9, 9), 0)).replace(before, after)
+    if "objects" in after:
+        text = text.replace("</object>", "</object></objects>")
+    (tmp_path / "a.xml").write_text(text)
+    annotation = voc.read_annotation(tmp_path / "a.xml")
+    assert annotation.names == ("cat",)
+    assert annotation.boxes.tolist() == [[0, 0, 9, 9]]
+
+
+def test_a_word_says_whether_an_object_is_difficult(tmp_path):
+    words = ("", "0", "False", "Unspecified", "1", "true")
+    (tmp_path / "a.xml").write_text(xml(*(("cat", (1, 1, 9, 9), word) for word in words)))
+    assert voc.read_annotation(tmp_path / "a.xml").difficult.tolist() == [False] * 4 + [True] * 2
 
 
 def test_only_boxes_with_an_area_in_the_image_are_valid():
@@ -150,6 +184,48 @@ def test_what_is_missing_is_named(root, tmp_path):
         voc.find_images(root, "trainval")
 
 
+def rename(root, image_id, name):
+    """Gives an image and its annotation another name."""
+    for folder, suffix in (("JPEGImages", ".png"), ("Annotations", ".xml")):
+        target = root / folder / f"{name}{suffix}"
+        target.parent.mkdir(exist_ok=True)
+        (root / folder / f"{image_id}{suffix}").rename(target)
+
+
+IMAGE_SETS = {
+    "blanks": b"my photo 1\nb 1\n",
+    "flags": b"my photo 1  1\r\nb -1\r\n",
+    "suffixes": b"my photo 1.png\nb.PNG\n",
+    "mark": "\ufeffmy photo 1\r\nb\r\n".encode(),
+    "utf-16": "my photo 1\r\nb".encode("utf-16"),
+    "utf-16 without a mark": "my photo 1\r\nb".encode("utf-16-le"),
+    "folders": b"JPEGImages/my photo 1.png\n./b\n",
+    "subfolders": b"task_3/a\nJPEGImages/task_3/a.png\ntask_3\\a.png\n",
+}
+
+
+@pytest.mark.parametrize("kind", IMAGE_SETS)
+def test_an_image_set_is_read_as_tools_write_it(root, kind, capsys):
+    for image_id, name in (("0000", "my photo 1"), ("0001", "b"), ("0002", "task_3/a")):
+        rename(root, image_id, name)
+    expected = ["task_3/a"] * 3 if kind == "subfolders" else ["my photo 1", "b"]
+    (root / "ImageSets" / "Main" / "trainval.txt").write_bytes(IMAGE_SETS[kind])
+    records = voc.find_images(root, "trainval")
+    assert [record.image_id for record in records] == expected
+    for record in records:
+        assert record.image == root / "JPEGImages" / f"{record.image_id}.png"
+        assert voc.read_annotation(record.annotation).names == ("disc", "square")
+    if kind != "subfolders":
+        assert main(["check", str(root)]) == 0
+        assert "of these in no image set: disc 2, square 2\n" in capsys.readouterr().out
+
+
+def test_a_name_in_an_image_set_that_is_none_is_shown_with_what_is_invisible(root):
+    (root / "ImageSets" / "Main" / "trainval.txt").write_text("0000\u200b\n", encoding="utf-8")
+    with pytest.raises(VOCError, match=r"trainval\.txt' names '0000\\u200b', but "):
+        voc.find_images(root, "trainval")
+
+
 def test_classes_are_found_in_voc_s_order_for_voc_and_sorted_else(tmp_path):
     def classes(*names):
         (tmp_path / "a.xml").write_text(xml(*((name, (1, 1, 9, 9), 0) for name in names)))
@@ -218,6 +294,12 @@ def test_two_images_of_one_name_are_a_defect(root):
     assert [defect.kind for defect in check(root).defects] == ["duplicate id"]
 
 
-def test_a_folder_that_is_no_data_set_is_an_error(tmp_path, capsys):
-    assert main(["check", str(tmp_path)]) == 2
-    assert "no Annotations/" in capsys.readouterr().err
+def test_a_folder_that_is_no_data_set_is_an_error_of_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "training.voc", "check", tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    expected = f"error: '{tmp_path}' is not a VOC-format folder: it has no Annotations/; "
+    assert done.returncode == 2
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1

@@ -173,7 +173,8 @@ def test_sigkills_at_random_moments_lose_nothing(root, tmp_path, start, request)
     assert process.exit_code() == 0, process.log
     out = tmp_path / "run-0"
     for kill in range(kills + 1):
-        arguments = ["--data", root, "--out", out, *short, "--resume"]
+        resume = ["--resume"] if (out / run_files.RUN_INFO).exists() else []
+        arguments = ["--data", root, "--out", out, *short, *resume]
         process = start("-m", "training.train", *arguments)
         if kill < kills:
             kill_something(process, out, chance)

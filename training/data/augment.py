@@ -94,8 +94,9 @@ class _IoUCrop(v2.RandomIoUCrop):
         return super().make_params(flat_inputs) if len(boxes) and enough else {}
 
 
-def _labels(inputs: tuple[Any, Any, Tensor]) -> Tensor:
-    return inputs[2]
+def _labels(inputs: tuple[Any, ...]) -> Tensor:
+    labels: Tensor = inputs[-1]
+    return labels
 
 
 class Augment:
@@ -156,3 +157,14 @@ class Augment:
         tensor, corners, kept = self._steps(tensor, corners, torch.from_numpy(labels))
         pixels = tensor.as_subclass(Tensor).permute(1, 2, 0).contiguous()
         return pixels, corners.as_subclass(Tensor) / self._input_size, kept
+
+    def boxes(
+        self, boxes: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """What becomes of boxes alone, of an image of this width and height; with `none` only."""
+        canvas = (size[1], size[0])
+        corners = tv_tensors.BoundingBoxes(
+            torch.from_numpy(boxes), format="XYXY", canvas_size=canvas
+        )
+        corners, kept = self._steps(corners, torch.from_numpy(labels))
+        return corners.as_subclass(Tensor) / self._input_size, kept

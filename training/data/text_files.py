@@ -66,6 +66,8 @@ def _read(path: Path) -> bytes:
 
 def _decode(data: bytes, declared: str | None) -> str:
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+    if encoding is None and data[:2].count(0) == 1:  # the mark is missing
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
     if encoding is None and declared:
         encoding = _SUPERSETS.get(declared.lower(), declared)
     try:

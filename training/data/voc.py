@@ -4,20 +4,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from ssd_ros.io import image_files
+from ssd_ros.io.image_files import SUFFIXES
 from ssd_ros.model import class_names
-from training.data import text_files
+from training.data import image_sets, text_files
+from training.data.voc_error import VOCError as VOCError
 
-
-class VOCError(ValueError):
-    """A dataset that cannot be used; the message names the file and the reason."""
+_FLAGS = {
+    **dict.fromkeys(("", "0", "false", "no", "unspecified"), False),
+    **dict.fromkeys(("1", "true", "yes"), True),
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Annotation:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels, continuous, as written in the file: they may
             be empty or lie outside the image (see `boxes.clip_and_validate`).
         difficult: bool (N,).
+        numbers: int64 (N,), of the objects in the file, from 1.
+        ignored: classes of the objects that are left out, see `only`.
     """
 
     image_id: str
@@ -38,6 +42,20 @@ class Annotation:
     names: tuple[str, ...]
     boxes: np.ndarray
     difficult: np.ndarray
+    numbers: np.ndarray
+    ignored: tuple[str, ...] = ()
+
+    def only(self, classes: Collection[str]) -> Annotation:
+        """The objects of some classes; the others are `ignored`."""
+        kept = np.array([name in classes for name in self.names], bool)
+        return replace(
+            self,
+            names=tuple(name for name in self.names if name in classes),
+            boxes=self.boxes[kept],
+            difficult=self.difficult[kept],
+            numbers=self.numbers[kept],
+            ignored=tuple(name for name in self.names if name not in classes),
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,8 @@ def read_annotation(path: Path) -> Annotation:
     ymin alone makes corners in continuous coordinates.
 
     Raises:
-        VOCError: the file cannot be read, is not XML, or an object lacks a name or a number.
+        VOCError: the file cannot be read, is no annotation in XML, or an object lacks or
+            repeats its name, its box or a number.
     """
     try:
         root = text_files.parse_xml(path)
@@ -64,14 +83,21 @@ def read_annotation(path: Path) -> Annotation:
         raise VOCError(f"annotation '{path}' cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise VOCError(f"annotation '{path}' {error}") from None
+    for node in root.iter():  # some tools write a namespace, or other capitals
+        node.tag = node.tag.rpartition("}")[2].lower()
+    if root.tag != "annotation":
+        raise VOCError(f"annotation '{path}' is a <{root.tag}>, expected an <annotation>")
     names, boxes, difficult = [], [], []
-    for number, node in enumerate(root.findall("object"), start=1):
+    for number, node in enumerate(root.iter("object"), start=1):
         try:
-            name = (node.findtext("name") or "").strip()
+            name = (_single(node, "name") or "").strip()
             if not name:
                 raise ValueError("has no name")
+            _single(node, "bndbox")
             corners = [_number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
-            difficult.append((node.findtext("difficult") or "0").strip() not in ("", "0"))
+            if max(corners) <= 1 and not all(corner.is_integer() for corner in corners):
+                raise ValueError(f"bndbox must be in pixels, got fractions {corners}")
+            difficult.append(_flag(node, "difficult"))
         except ValueError as error:
             raise VOCError(f"annotation '{path}', object {number}: {error}") from None
         names.append(name)
@@ -82,7 +108,22 @@ def read_annotation(path: Path) -> Annotation:
         tuple(names),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(difficult, bool),
+        np.arange(1, len(names) + 1),
     )
+
+
+def _single(node: ElementTree.Element, tag: str) -> str | None:
+    """The text of the only child with a tag; of several, all but one would be lost."""
+    if len(found := node.findall(tag)) > 1:
+        raise ValueError(f"has {len(found)} {tag}, expected one")
+    return found[0].text if found else None
+
+
+def _flag(node: ElementTree.Element, tag: str) -> bool:
+    text = (_single(node, tag) or "").strip().lower()
+    if text not in _FLAGS:
+        raise ValueError(f"{tag} must be 0 or 1, got {text!r}")
+    return _FLAGS[text]
 
 
 def _number(node: ElementTree.Element, tag: str) -> float:
@@ -107,53 +148,34 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 # --- folders ------------------------------------------------------------------------------------
 
 
-def find_images(root: Path, image_sets: str) -> list[ImageRecord]:
+def find_images(root: Path, names: str) -> list[ImageRecord]:
     """The images of some image sets, in the order of the files.
 
     Args:
         root: a VOC-format folder (Annotations/ JPEGImages/ ImageSets/Main/), or the development
             kit (VOCdevkit, or a folder that holds it) with its VOC2007 and VOC2012.
-        image_sets: names joined by `+`: `trainval`; for the kit with the year,
+        names: of the sets, joined by `+`: `trainval`; for the kit with the year,
             `2007_trainval+2012_trainval`.
 
     Raises:
         VOCError: a folder, set or image is missing, or the sets are empty.
     """
     records = []
-    for name in image_sets.split("+"):
+    for name in names.split("+"):
         folder, image_set = _locate(root, name.strip())
-        images = {
-            path.stem: path
-            for path in sorted((folder / "JPEGImages").iterdir(), reverse=True)
-            if path.suffix.lower() in image_files.SUFFIXES
-        }
-        for image_id in read_image_set(folder / "ImageSets" / "Main" / f"{image_set}.txt"):
-            if image_id not in images:
+        images = image_sets.find_files(folder / "JPEGImages", SUFFIXES)
+        path = folder / "ImageSets" / "Main" / f"{image_set}.txt"
+        for text, image_id in image_sets.read(path, images):
+            if image_id is None:
                 raise VOCError(
-                    f"image set '{folder / 'ImageSets' / 'Main' / image_set}.txt' names "
-                    f"'{image_id}', but '{folder / 'JPEGImages'}' has no such image"
+                    f"image set '{path}' names '{text}', but '{folder / 'JPEGImages'}' has no such "
+                    "image"
                 )
             annotation = folder / "Annotations" / f"{image_id}.xml"
-            records.append(ImageRecord(image_id, images[image_id], annotation))
+            records.append(ImageRecord(image_id, images[image_id][0], annotation))
     if not records:
-        raise VOCError(f"image set '{image_sets}' of '{root}' is empty")
+        raise VOCError(f"image set '{names}' of '{root}' is empty")
     return records
-
-
-def read_image_set(path: Path) -> list[str]:
-    """Image ids of an `ImageSets/Main` file: the first word of each line.
-
-    Raises:
-        VOCError: the file is missing, or no text; the message lists the available sets.
-    """
-    try:
-        lines = text_files.read_text(path).splitlines()
-    except ValueError as error:
-        raise VOCError(f"image set '{path}' {error}") from None
-    except OSError:
-        available = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        raise VOCError(f"image set '{path}' not found; available: {available}") from None
-    return [line.split()[0] for line in lines if line.strip()]
 
 
 def _locate(root: Path, name: str) -> tuple[Path, str]:

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ssd_ros.io import image_files
-from training.data.voc import Annotation, VOCError, import_hint, read_annotation, read_image_set
+from training.data import image_sets
+from training.data.exif_view import labelled_view, stored_size
+from training.data.samples import Sample, to_sample
+from training.data.voc import Annotation, ImageRecord, VOCError, import_hint, read_annotation
 
 
 @dataclass(frozen=True)
@@ -34,27 +37,40 @@ class Defect:
 
 @dataclass(frozen=True)
 class Report:
-    """Contents and defects of a dataset."""
+    """Contents and defects of a dataset.
+
+    Attributes:
+        images: their number.
+        objects: of each class, in all annotations that can be read.
+        lost: those of them that are not in the loss of a training, see `loss_objects`.
+        unlisted: those of them whose image is in no image set.
+        defects: of all files.
+    """
 
     images: int
     objects: Counter[str]
+    lost: Counter[str]
+    unlisted: Counter[str]
     defects: list[Defect]
 
 
-def check(root: Path, classes: Collection[str] | None = None) -> Report:
+def check(root: Path, classes: Collection[str] | None = None, exif_view: str = "auto") -> Report:
     """Reads every file of a VOC-format folder, or of every VOC* folder of a development kit.
 
     Args:
         root: the folder.
         classes: the expected class names; None accepts any.
+        exif_view: see `training.data.exif_view`.
 
     Raises:
         VOCError: there is no such folder in root.
     """
-    reports = [_check_folder(folder, classes) for folder in find_folders(root)]
+    reports = [_check_folder(folder, classes, exif_view) for folder in find_folders(root)]
     return Report(
         sum(report.images for report in reports),
         sum((report.objects for report in reports), Counter()),
+        sum((report.lost for report in reports), Counter()),
+        sum((report.unlisted for report in reports), Counter()),
         [defect for report in reports for defect in report.defects],
     )
 
@@ -74,58 +90,111 @@ def find_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _check_folder(folder: Path, classes: Collection[str] | None) -> Report:
-    annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
-    images: dict[str, Path] = {}
-    defects = []
-    image_folder = folder / "JPEGImages"
-    for path in sorted(image_folder.iterdir()) if image_folder.is_dir() else ():
-        if path.suffix.lower() not in image_files.SUFFIXES:
-            continue
-        if path.stem in images:
-            defects.append(
-                Defect(path, "duplicate id", f"'{images[path.stem].name}' has the same name")
-            )
-        images.setdefault(path.stem, path)
-
-    objects: Counter[str] = Counter()
+def _check_folder(folder: Path, classes: Collection[str] | None, exif_view: str) -> Report:
+    images = image_sets.find_files(folder / "JPEGImages", image_files.SUFFIXES)
+    annotations = image_sets.find_files(folder / "Annotations", (".xml",))
+    defects = [
+        Defect(path, "duplicate id", f"'{paths[0].name}' has the same name")
+        for paths in images.values()
+        for path in paths[1:]
+    ]
+    contents: dict[str, Annotation] = {}
+    views: dict[str, tuple[tuple[int, int], int]] = {}
     for image_id in tqdm(sorted(annotations), desc=folder.name, unit="file", disable=None):
-        path = annotations[image_id]
-        image = images.get(image_id)
-        if image is None:
-            defects.append(Defect(path, "missing image", f"no JPEGImages/{image_id}.*"))
+        path = annotations[image_id][0]
         try:
-            annotation = read_annotation(path)
+            contents[image_id] = read_annotation(path)
         except VOCError as error:
             defects.append(Defect(path, "unreadable annotation", str(error)))
+        if image_id not in images:
+            defects.append(Defect(path, "missing image", f"no JPEGImages/{image_id}.*"))
             continue
-        objects.update(annotation.names)
-        size = annotation.size
-        if image is not None:
-            try:
-                pixels = image_files.read(image)
-            except ValueError as error:
-                defects.append(Defect(image, "unreadable image", str(error)))
-            else:
-                defects += _size_defects(path, size, (pixels.shape[1], pixels.shape[0]))
-                size = pixels.shape[1], pixels.shape[0]
+        try:  # also without an annotation
+            pixels = image_files.read(images[image_id][0])
+        except ValueError as error:
+            defects.append(Defect(images[image_id][0], "unreadable image", str(error)))
+        else:
+            orientation = image_files.read_view(images[image_id][0])[1]
+            views[image_id] = (pixels.shape[1], pixels.shape[0]), orientation
+    for image_id, annotation in contents.items():
+        path, size = annotations[image_id][0], annotation.size
+        if image_id in views:
+            size, found = _labelled_size(path, annotation, *views[image_id], exif_view)
+            defects += found
         defects += object_defects(path, annotation, size, classes)
     for image_id in sorted(set(images) - set(annotations)):
-        path = images[image_id]
+        path = images[image_id][0]
         defects.append(Defect(path, "missing annotation", f"no Annotations/{image_id}.xml"))
-    defects += _set_defects(folder, set(images), set(annotations))
-    return Report(len(images), objects, defects)
+
+    objects = _count(contents.values())
+    index = {name: number for number, name in enumerate(objects)}
+    samples = [
+        to_sample(
+            ImageRecord(image_id, images[image_id][0], annotations[image_id][0]),
+            contents[image_id],
+            index,
+            *view,
+            exif_view,
+        )
+        for image_id, view in views.items()
+        if image_id in contents
+    ]
+    lost, lost_defects = _find_lost(samples, list(objects))
+    lost += objects - _count(contents[sample.record.image_id] for sample in samples)
+    set_defects, listed = _check_sets(folder, set(images), set(annotations))
+    unlisted = _count(contents[image_id] for image_id in set(contents) - listed)
+    return Report(len(images), objects, lost, unlisted, defects + lost_defects + set_defects)
 
 
-def _size_defects(
-    path: Path, stated: tuple[int, int] | None, actual: tuple[int, int]
-) -> list[Defect]:
+def _count(annotations: Iterable[Annotation]) -> Counter[str]:
+    return Counter(name for annotation in annotations for name in annotation.names)
+
+
+def _find_lost(
+    samples: Sequence[Sample], names: Sequence[str]
+) -> tuple[Counter[str], list[Defect]]:
+    """Objects that no loss contains, and why, where no other defect says it already."""
+    from training.data import loss_objects  # PyTorch takes seconds to import
+
+    found = loss_objects.find_lost(samples)
+    defects = [
+        Defect(
+            item.file,
+            "not in the loss",
+            f"object {item.number} ({names[item.label]}): {item.reason}",
+        )
+        for item in found
+        if item.reason != loss_objects.NO_AREA
+    ]
+    return Counter(names[item.label] for item in found), defects
+
+
+def _labelled_size(
+    path: Path,
+    annotation: Annotation,
+    actual: tuple[int, int],
+    orientation: int,
+    exif_view: str,
+) -> tuple[tuple[int, int], list[Defect]]:
+    """Width and height of the view of an image that was labelled, and what is wrong with it."""
+    stated = annotation.size
+    view = labelled_view(orientation, actual, stated)
+    defects = []
+    if view is None and exif_view == "auto" and annotation.names:
+        detail = (
+            f"EXIF orientation {orientation} turns the image, and the size does not tell whether "
+            "that was labelled; --exif-view upright or stored decides"
+        )
+        defects.append(Defect(path, "unknown view", detail))
+    if (view or exif_view) == "stored":
+        actual = stored_size(orientation, actual)
     if stated is None:
-        return [Defect(path, "no size", f"the image is {actual[0]}x{actual[1]}")]
-    if stated != actual:
+        defects.append(Defect(path, "no size", f"the image is {actual[0]}x{actual[1]}"))
+    elif stated != actual:
         stated_text, actual_text = (f"{width}x{height}" for width, height in (stated, actual))
-        return [Defect(path, "wrong size", f"says {stated_text}, the image is {actual_text}")]
-    return []
+        detail = f"says {stated_text}, the image is {actual_text}"
+        defects.append(Defect(path, "wrong size", detail))
+    return actual, defects
 
 
 def object_defects(
@@ -162,17 +231,22 @@ def object_defects(
     return defects
 
 
-def _set_defects(folder: Path, images: set[str], annotations: set[str]) -> list[Defect]:
-    defects = []
+def _check_sets(
+    folder: Path, images: set[str], annotations: set[str]
+) -> tuple[list[Defect], set[str]]:
+    """Defects of the image sets, and all images that they name."""
+    defects, listed = [], set()
     sets = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
     if not sets:
         defects.append(Defect(folder / "ImageSets" / "Main", "no image sets", "expected *.txt"))
     for path in sets:
         try:
-            ids = read_image_set(path)
+            lines = image_sets.read(path, images | annotations)
         except VOCError as error:
             defects.append(Defect(path, "unreadable set", str(error)))
             continue
+        ids = [image_id or text for text, image_id in lines]
+        listed.update(ids)
         if not ids:
             defects.append(Defect(path, "empty set", "names no image"))
         for image_id, count in Counter(ids).items():
@@ -182,4 +256,4 @@ def _set_defects(folder: Path, images: set[str], annotations: set[str]) -> list[
                 defects.append(Defect(path, "missing image", f"'{image_id}'"))
             elif image_id not in annotations:
                 defects.append(Defect(path, "missing annotation", f"'{image_id}'"))
-    return defects
+    return defects, listed

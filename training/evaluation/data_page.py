@@ -16,8 +16,9 @@ from tqdm import tqdm
 from ssd_ros.drawing import class_colour
 from ssd_ros.io import image_files
 from ssd_ros.model.config import PAPER_VOC
-from training.data import voc, voc_check
+from training.data import image_sets, voc, voc_check
 from training.data.boxes import clip_and_validate
+from training.data.samples import to_sample
 from training.evaluation import gallery, plots, templates
 from training.trainer import box_scales
 
@@ -34,9 +35,9 @@ class _Item:
 
     Attributes:
         image: its file.
-        annotation: content of its XML file.
+        annotation: content of its XML file, with boxes of the upright image.
         file: the XML file.
-        size: width and height of the image.
+        size: width and height of the upright image.
         defects: of both files.
     """
 
@@ -47,14 +48,15 @@ class _Item:
     defects: tuple[voc_check.Defect, ...]
 
 
-def page(root: Path, report: voc_check.Report) -> str:
+def page(root: Path, report: voc_check.Report, exif_view: str = "auto") -> str:
     """The page of a dataset, as HTML that contains all it shows.
 
     Args:
         root: VOC-format folder, or a development kit.
         report: what `voc_check.check` found in it.
+        exif_view: see `training.data.exif_view`.
     """
-    items = _read_items(root, report.defects)
+    items = _read_items(root, report.defects, exif_view)
     classes = sorted(report.objects)
     defective = [item for item in items if item.defects]
     sound = [item for item in items if not item.defects]
@@ -81,28 +83,27 @@ def page(root: Path, report: voc_check.Report) -> str:
     )
 
 
-def _read_items(root: Path, defects: Iterable[voc_check.Defect]) -> list[_Item]:
+def _read_items(root: Path, defects: Iterable[voc_check.Defect], exif_view: str) -> list[_Item]:
     of_file = defaultdict(list)
     for defect in defects:
         of_file[defect.file].append(defect)
     items = []
     for folder in voc_check.find_folders(root):
-        images = {
-            path.relative_to(folder / "JPEGImages").with_suffix(""): path
-            for path in sorted((folder / "JPEGImages").rglob("*"), reverse=True)
-            if path.suffix.lower() in image_files.SUFFIXES
-        }
-        files = sorted((folder / "Annotations").rglob("*.xml"))
-        for file in tqdm(files, desc="page", unit="file", disable=None, leave=False):
-            image = images.get(file.relative_to(folder / "Annotations").with_suffix(""))
+        images = image_sets.find_files(folder / "JPEGImages", image_files.SUFFIXES)
+        files = image_sets.find_files(folder / "Annotations", (".xml",))
+        both = sorted(set(files) & set(images))
+        for image_id in tqdm(both, desc="page", unit="file", disable=None, leave=False):
+            file, image = files[image_id][0], images[image_id][0]
             try:
                 annotation = voc.read_annotation(file)
-                size = image_files.read_size(image) if image else None
+                size, orientation = image_files.read_view(image)
             except ValueError:
                 continue  # among the defects
-            if image and size:
-                found = (*of_file[image], *of_file[file])
-                items.append(_Item(image, annotation, file, size, found))
+            record = voc.ImageRecord(image_id, image, file)
+            index = {name: i for i, name in enumerate(annotation.names)}
+            sample = to_sample(record, annotation, index, size, orientation, exif_view)
+            upright = replace(annotation, boxes=sample.boxes)
+            items.append(_Item(image, upright, file, size, (*of_file[image], *of_file[file])))
     return items
 
 

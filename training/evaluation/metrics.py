@@ -52,7 +52,7 @@ def coco_metrics(
     ground_truth: GroundTruth,
     sizes: Sequence[tuple[int, int]],
     classes: Sequence[str],
-) -> dict[str, float] | None:
+) -> dict[str, float | None] | None:
     """COCO's metrics: mAP over thresholds 0.5 to 0.95 in steps of 0.05, and at 0.5 and 0.75.
 
     Difficult objects are COCO's `iscrowd`, which is counted neither way. At most 100 detections
@@ -62,12 +62,15 @@ def coco_metrics(
         sizes: width and height of each image.
 
     Returns:
-        None where faster-coco-eval is not installed.
+        None where faster-coco-eval is not installed; the values are None where no object counts.
     """
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
         return None
+    names = ("map", "map_50", "map_75")
+    if ground_truth.difficult.all():
+        return dict.fromkeys(names)
     coco = COCO()
     coco.dataset = {
         "info": {},
@@ -90,12 +93,11 @@ def coco_metrics(
             for row, score in zip(_coco_rows(detections), detections.scores, strict=True)
         ]
         if not rows:
-            return {"map": 0.0, "map_50": 0.0, "map_75": 0.0}
+            return dict.fromkeys(names, 0.0)
         evaluation = COCOeval_faster(coco, coco.loadRes(rows), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    names = ("map", "map_50", "map_75")
     return {name: float(value) for name, value in zip(names, evaluation.stats, strict=False)}
 
 
@@ -119,11 +121,13 @@ def format_table(metrics: dict[str, Any]) -> str:
         f"{'mean':{width}}  {'':7}  {'':10}  {_percent(metrics['map_voc2007']):>10}  "
         f"{_percent(metrics['map']):>12}"
     )
+    if metrics["map"] is None:
+        lines.append("mAP undefined: no object is without the mark 'difficult'")
     if metrics.get("coco"):
         coco = metrics["coco"]
         lines.append(
-            f"COCO mAP {coco['map']:.4f} (IoU 0.5 to 0.95), {coco['map_50']:.4f} at 0.5, "
-            f"{coco['map_75']:.4f} at 0.75"
+            f"COCO mAP {_percent(coco['map'])} (IoU 0.5 to 0.95), {_percent(coco['map_50'])} at "
+            f"0.5, {_percent(coco['map_75'])} at 0.75"
         )
     return "\n".join(lines)
 

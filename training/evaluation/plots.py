@@ -73,7 +73,8 @@ def precision_recall(results: Sequence[ClassResult], classes: Sequence[str]) -> 
             )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    axes.legend(loc="lower left", title="class (all-point AP)")
+    if axes.lines:
+        axes.legend(loc="lower left", title="class (all-point AP)")
     return _svg(figure)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd_ros.backends.pytorch import PRECISIONS
+from ssd_ros.command_line import ClassNames
+from training.data import exif_view
 from training.data.augment import CHOICES
 
 
@@ -32,8 +34,11 @@ class Options:
     sets: str = _option("trainval", "training image sets, joined by +")
     val_sets: str = _option("test", "validation image sets, joined by +; none disables validation")
     classes: str = _option(
-        "", "class names, comma-separated; empty: all that the annotations contain"
+        "",
+        "class names, comma-separated, objects of others being ignored; empty: all that the "
+        "annotations contain",
     )
+    exif_view: str = _option("auto", exif_view.HELP, choices=exif_view.CHOICES)
 
     base: str = _option(
         "auto",
@@ -60,7 +65,12 @@ class Options:
     init_layers: str = _option("", "layers to load from --init, comma-separated; empty: all")
     freeze: str = _option("", "layers that are not trained, comma-separated")
 
-    iterations: int = _option(120_000, "optimiser steps")
+    iterations: int = _option(
+        120_000,
+        "optimiser steps; another number when a run is resumed makes it longer or shorter, with "
+        "the learning rate of its place in the new schedule",
+        free=True,
+    )
     batch: int = _option(32, "batch size per process")
     accumulate: int = _option(1, "gradient accumulation steps per batch")
     optimizer: str = _option("sgd", "sgd (momentum 0.9) or adamw", choices=("sgd", "adamw"))
@@ -173,7 +183,9 @@ def parser() -> argparse.ArgumentParser:
     for option in fields(Options):
         help = f"{option.metadata['help']} (default: {option.default!r})".replace("%", "%%")
         flag = f"--{_flag(option.name)}"
-        if isinstance(option.default, bool):
+        if option.name == "classes":
+            result.add_argument(flag, action=ClassNames, help=help)
+        elif isinstance(option.default, bool):
             result.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
         else:
             result.add_argument(
@@ -197,6 +209,8 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
         ValueError: a value is out of range, or differs from the stored one.
     """
     given = vars(parser().parse_args(arguments))
+    if "classes" in given:
+        given["classes"] = ",".join(given["classes"])
     preset = PRESETS[given.pop("preset", "paper")]
     if stored is None:
         return Options(**{**preset, **given})

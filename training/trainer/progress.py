@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from training.trainer.distributed import Processes
 
@@ -20,24 +21,32 @@ class Progress:
         best: highest validation mAP (VOC2007) so far, -1 before the first validation.
         sums: classification and localisation loss, summed since the last line of the metrics.
         seconds: time spent in steps, over all sessions.
+        steps: that `sums` are of.
     """
 
     iteration: int = 0
     best: float = -1.0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     seconds: float = 0.0
+    steps: int = 0
+
+    @classmethod
+    def from_checkpoint(cls, values: Mapping[str, Any]) -> Progress:
+        """The counters in a checkpoint; older ones do not have `steps`."""
+        since_log = values["iteration"] % LOG_EVERY if any(values["sums"]) else 0
+        return cls(**{"steps": since_log, **values})
 
     def add(self, losses: Sequence[float], seconds: float) -> None:
         """Counts a step: its classification and localisation loss, and its time."""
         self.sums = [a + b for a, b in zip(self.sums, losses, strict=True)]
         self.seconds += seconds
+        self.steps += 1
 
     def take_mean_losses(self, processes: Processes) -> dict[str, float]:
         """Mean losses of all processes since the last call; every process must call it."""
-        steps = (self.iteration - 1) % LOG_EVERY + 1
         sums = processes.sum(*self.sums)
-        classification, location = (value / steps / processes.count for value in sums)
-        self.sums = [0.0, 0.0]
+        classification, location = (value / self.steps / processes.count for value in sums)
+        self.sums, self.steps = [0.0, 0.0], 0
         return {
             "loss": classification + location,
             "classification": classification,

@@ -161,7 +161,8 @@ class Trainer:
                     metrics.add(
                         progress.iteration, **means, lr=rate, seconds=round(progress.seconds, 2)
                     )
-                    bar.set_postfix(loss=f"{means['loss']:.3f}", best=f"{progress.best:.3f}")
+                    best = {} if progress.best < 0 else {"best": f"{progress.best:.3f}"}
+                    bar.set_postfix(loss=f"{means['loss']:.3f}", **best)
                 if progress.iteration % run.validate_every == 0 or done:
                     self._validate_and_write(metrics)
                 if stopped or done or progress.iteration % run.checkpoint_every == 0:
@@ -189,18 +190,19 @@ class Trainer:
         progress = self.progress
         if self.processes.is_main:
             result = self.validate()
-            score = (result["map_voc2007"] or 0.0) if result else 0.0
+            score = result["map_voc2007"] if result else None
             if result:
                 values = {key: result[key] for key in ("map", "map_voc2007")}
                 metrics.add(progress.iteration, **values)
-                text = f"iteration {progress.iteration}: mAP (VOC2007) {score:.4f}"
+                known = "undefined (no object counts)" if score is None else f"{score:.4f}"
+                text = f"iteration {progress.iteration}: mAP (VOC2007) {known}"
                 tqdm.write(text, file=sys.stderr)
             note = export.provenance(self.run, progress, self.processes.count, result)
             dtype = PRECISIONS[self.run.store]
             weights = export.to_weights(self.ema, self.data.classes, note, dtype)
             write(self.out / run_files.LAST, weights)
-            if score > progress.best or not result:
-                progress.best = score
+            if score is None or score > progress.best:  # without a mAP the last are the best
+                progress.best = progress.best if score is None else score
                 write(self.out / run_files.BEST, weights)
         self.processes.wait()
 
@@ -228,7 +230,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             restore_ema(self.ema, state["average"])
             self.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
+            self.progress = Progress.from_checkpoint(state["progress"])
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"the checkpoint in '{self.out}' does not fit: {reason}") from None
