@@ -239,7 +239,11 @@ def _split(
 ) -> tuple[dict[str, list[str]], str]:
     """Divides ids by the paths of their images."""
     parts, count = split.split(list(names), fractions, seed)
-    how = f"by {count} recordings" if count else "by image, as names and folders tell no recordings"
+    how = (
+        f"in {count} groups of images, by recording where names tell it"
+        if count
+        else "by image, as names and folders tell no recordings"
+    )
     return {k: [names[n] for n in part] for k, part in parts.items()}, f"{how}, seed {seed}"
 
 
