@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from ssd_ros import atomic
 from ssd_ros.io import image_files
 from training.composition.compose import CutOut, Placed, compose
+from training.data import voc_xml
 
 SETS = ("trainval", "test")
 DIFFICULT_BELOW = 0.3  # visible share of an object
@@ -111,29 +111,13 @@ def _write_image(
 
 
 def annotation(image_id: str, size: tuple[int, int], objects: Sequence[Placed]) -> bytes:
-    """A PASCAL VOC annotation; pixels count from 1 and both corners belong to the box."""
-    root = ElementTree.Element("annotation")
-    _add(root, "filename", f"{image_id}.jpg")
-    node = ElementTree.SubElement(root, "size")
-    for tag, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
-        _add(node, tag, value)
-    for item in objects:
-        if item.box[0] >= item.box[2] or item.box[1] >= item.box[3]:
-            continue
-        node = ElementTree.SubElement(root, "object")
-        _add(node, "name", item.name)
-        _add(node, "truncated", int(item.seen < 0.95))
-        _add(node, "difficult", int(item.seen < DIFFICULT_BELOW))
-        box = ElementTree.SubElement(node, "bndbox")
-        x1, y1, x2, y2 = item.box
-        for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
-            _add(box, tag, value)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8")
-
-
-def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
-    ElementTree.SubElement(parent, tag).text = str(value)
+    """The VOC XML file of a composed image; objects without an area are dropped."""
+    visible = [
+        voc_xml.VOCObject(item.name, item.box, item.seen < DIFFICULT_BELOW, item.seen < 0.95)
+        for item in objects
+        if item.box[0] < item.box[2] and item.box[1] < item.box[3]
+    ]
+    return voc_xml.annotation(f"{image_id}.jpg", size, visible)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssd_ros import atomic
@@ -23,10 +22,8 @@ from ssd_ros.detector import Detector
 from ssd_ros.weights import reader
 from training.data import loss_objects, voc
 from training.data.samples import Sample, invalid_boxes, load
-from training.evaluation import gallery, metrics, plots, predictions, voc_ap
+from training.evaluation import gallery, metrics, plots, predictions, templates, voc_ap
 from training.trainer import run_files
-
-_TEMPLATES = Path(__file__).parent / "evaluation"
 
 
 def page(run: Path, weights: Path, data: Path, device: str) -> str:
@@ -60,11 +57,8 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
             "sets": options["val_sets"],
             **validation_section(detector, samples),
         }
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3f}"
-    return environment.get_template("report.html").render(
+    return templates.render(
+        "report.html",
         name=run.resolve().name,
         validation=validation,
         curves=curves(run_files.read_metrics(run)),

@@ -191,11 +191,17 @@ def _locate(root: Path, name: str) -> tuple[Path, str]:
             raise VOCError(
                 f"'{root}' is not a VOC-format folder (no Annotations/), and image set '{name}' "
                 f"is not one of a development kit there (expected YEAR_SET and '{choices[0]}')"
+                f"{import_hint(root)}"
             )
     for part in ("Annotations", "JPEGImages"):
         if not (folder / part).is_dir():
-            raise VOCError(f"'{folder}' has no folder {part}/")
+            raise VOCError(f"'{folder}' has no folder {part}/{import_hint(root)}")
     return folder, image_set
+
+
+def import_hint(root: Path) -> str:
+    """What to do with a folder of another layout or format, as the end of an error."""
+    return f"; other formats and layouts: python -m training.voc import '{root}' NEW_FOLDER"
 
 
 def find_classes(annotations: Iterable[Annotation]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ssd_ros.io import image_files
 from training.data import image_sets
 from training.data.exif_view import labelled_view, stored_size
 from training.data.samples import Sample, to_sample
-from training.data.voc import Annotation, ImageRecord, VOCError, read_annotation
+from training.data.voc import Annotation, ImageRecord, VOCError, import_hint, read_annotation
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,7 @@ def check(root: Path, classes: Collection[str] | None = None, exif_view: str = "
     Raises:
         VOCError: there is no such folder in root.
     """
-    folders = [root] if (root / "Annotations").is_dir() else sorted(root.glob("**/VOC2*"))
-    folders = [folder for folder in folders if (folder / "Annotations").is_dir()]
-    if not folders:
-        raise VOCError(f"'{root}' is not a VOC-format folder: it has no Annotations/")
-    reports = [_check_folder(folder, classes, exif_view) for folder in folders]
+    reports = [_check_folder(folder, classes, exif_view) for folder in find_folders(root)]
     return Report(
         sum(report.images for report in reports),
         sum((report.objects for report in reports), Counter()),
@@ -77,6 +73,21 @@ def check(root: Path, classes: Collection[str] | None = None, exif_view: str = "
         sum((report.unlisted for report in reports), Counter()),
         [defect for report in reports for defect in report.defects],
     )
+
+
+def find_folders(root: Path) -> list[Path]:
+    """The VOC-format folders of a dataset: itself, or those of a development kit.
+
+    Raises:
+        VOCError: there is none.
+    """
+    folders = [root] if (root / "Annotations").is_dir() else sorted(root.glob("**/VOC2*"))
+    folders = [folder for folder in folders if (folder / "Annotations").is_dir()]
+    if not folders:
+        raise VOCError(
+            f"'{root}' is not a VOC-format folder: it has no Annotations/{import_hint(root)}"
+        )
+    return folders
 
 
 def _check_folder(folder: Path, classes: Collection[str] | None, exif_view: str) -> Report:

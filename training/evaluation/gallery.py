@@ -88,7 +88,7 @@ def galleries(
             f"{samples[i].record.image.name}: {counts.true_positives[i]} true positive, "
             f"{counts.false_positives[i]} false positive, {counts.missed[i]} missed"
         )
-        return Figure(_data_uri(_draw(image, boxes)), caption)
+        return Figure(data_uri(draw(image, boxes)), caption)
 
     order = counts.order.tolist()
     if len(order) <= 2 * SHOWN:
@@ -142,15 +142,17 @@ def _boxes(
     return boxes
 
 
-def _draw(image: np.ndarray, boxes: Iterable[Drawn]) -> np.ndarray:
-    scale = min(1.0, _SIDE / max(image.shape[:2]))
+def draw(image: np.ndarray, boxes: Iterable[Drawn], side: int = _SIDE) -> np.ndarray:
+    """A reduced copy of a BGR image, at most `side` pixels long, with boxes in its own pixels."""
+    scale = min(1.0, side / max(image.shape[:2]))
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     for box, text, colour in boxes:
         drawing.outline(canvas, box * scale, text, colour)
     return canvas
 
 
-def _data_uri(image: np.ndarray) -> str:
+def data_uri(image: np.ndarray) -> str:
+    """A BGR image as a JPEG inside of a page."""
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done, "OpenCV always has JPEG"
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from ssd_ros.drawing import class_colour
 from training.evaluation.voc_ap import ClassResult
 
+_MAX_POINTS = 1000  # of each class: a page with all of a large dataset would be slow
 _STYLE: Any = {  # letters stay text: smaller, and found by the browser's search
     "svg.fonttype": "none",
     "svg.hashsalt": "ssd_ros",
@@ -92,6 +93,36 @@ def box_sizes(sizes: Sequence[np.ndarray], classes: Sequence[str]) -> str:
         )
     axes.set_xlim(0, 1)
     axes.legend(loc="upper right")
+    return _svg(figure)
+
+
+def box_shapes(
+    shapes: Sequence[np.ndarray],
+    classes: Sequence[str],
+    default_shapes: Mapping[str, np.ndarray],
+    side: int,
+) -> str:
+    """Width and height of the objects of each class, and of the default boxes.
+
+    Args:
+        shapes: for each class (N, 2), in pixels of the network's input.
+        classes: their names.
+        default_shapes: (N, 2) in the same pixels, by name.
+        side: of the network's input in pixels.
+    """
+    figure, axes = _figure(f"width on the {side}×{side} input", "height")
+    for label, (points, name) in enumerate(zip(shapes, classes, strict=True)):
+        shown = points[:: max(1, len(points) // _MAX_POINTS)].clip(1)
+        axes.plot(*shown.T, ".", color=_rgb(label), label=_text(name), markersize=3, alpha=0.6)
+    for (name, points), marker in zip(default_shapes.items(), "+x", strict=False):
+        axes.plot(*points.T, marker, color="black", label=name, markersize=6, alpha=0.7)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xlim(2, side * 1.1)
+    axes.set_ylim(2, side * 1.1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.legend(loc="lower right", fontsize="small", ncols=1 + len(classes) // 8)
     return _svg(figure)
 
 

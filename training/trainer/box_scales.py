@@ -43,6 +43,17 @@ def coverage(config: SSDConfig, samples: Sequence[Sample]) -> float:
     return _overlap(config, _objects(samples))
 
 
+def best_overlaps(config: SSDConfig, boxes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For each object the IoU with the default box that it overlaps most.
+
+    Args:
+        boxes: for each image (N, 4), x1 y1 x2 y2 as fractions.
+    """
+    centres, sizes = np.split(default_boxes(config), 2, axis=1)
+    defaults = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)
+    return [iou(corners[:, None], defaults).max(axis=1) for corners in boxes]
+
+
 def _objects(samples: Sequence[Sample]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Corners as fractions, and labels, of each image that has objects."""
     objects = []
@@ -58,9 +69,7 @@ def _objects(samples: Sequence[Sample]) -> list[tuple[np.ndarray, np.ndarray]]:
 def _overlap(config: SSDConfig, objects: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     if not objects:
         return 0.0
-    centres, sizes = np.split(default_boxes(config), 2, axis=1)
-    defaults = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)
-    overlap = np.concatenate([iou(boxes[:, None], defaults).max(axis=1) for boxes, _ in objects])
+    overlap = np.concatenate(best_overlaps(config, [boxes for boxes, _ in objects]))
     label = np.concatenate([labels for _, labels in objects])
     sums, counts = np.bincount(label, overlap), np.bincount(label)
     return float((sums[counts > 0] / counts[counts > 0]).mean())
