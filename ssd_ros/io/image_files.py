@@ -23,7 +23,9 @@ SUFFIXES = frozenset(
         *(".gif", ".avif"),
     )
 )
-_DECODED_BY_PILLOW = ("GIF", "AVIF")  # some versions of OpenCV cannot, or do not turn them upright
+# Which formats OpenCV turns upright depends on its version.
+_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_DECODED_BY_PILLOW = ("GIF", "AVIF")  # some versions of OpenCV cannot
 MAX_BYTES = 2**29
 
 
@@ -66,7 +68,7 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
         if header and header.kind in _DECODED_BY_PILLOW:
             return _decode_with_pillow(path, data)
         buffer = np.frombuffer(data, np.uint8)
-        pixels = bit_depth.decode(buffer, value_range=mono16_range) if data else None
+        pixels = bit_depth.decode(buffer, _FLAGS, mono16_range) if data else None
     except ImageError as error:
         raise ImageError(f"cannot read image '{path}': {error}") from None
     except OSError as error:
@@ -75,7 +77,16 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
         raise ImageError(f"cannot decode image '{path}': {error.err}") from None
     if pixels is None:
         raise ImageError(f"'{path}' is not an image ({len(data)} bytes)")
-    return pixels
+    return _upright(pixels, header.orientation if header else 1)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The image turned by its EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        pixels = cv2.transpose(pixels)
+    # OpenCV's codes for a flip: 0 upside down, 1 left to right, -1 both.
+    code = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return pixels if code is None else cv2.flip(pixels, code)
 
 
 def _decode_with_pillow(path: Path, data: bytes) -> np.ndarray:

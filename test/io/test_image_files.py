@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_images import jpeg_of_many_scans
 from PIL import Image as PillowImage
-from PIL import features
+from PIL import ImageOps, features
 
 from ssd_ros.image import ImageError
 from ssd_ros.io import image_files
@@ -58,6 +58,22 @@ def test_sizes_come_from_headers_and_are_those_of_what_is_read(tmp_path):
             path = tmp_path / name
             PillowImage.fromarray(PIXELS).save(path, exif=exif)
             assert image_files.read_size(path) == image_files.read(path).shape[1::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.jpg"])
+def test_images_are_turned_upright_by_their_exif_orientation(tmp_path, name, orientation):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    image = PillowImage.fromarray(np.kron(np.eye(3, 2, dtype=np.uint8) * 255, np.ones((16, 16))))
+    image = image.convert("RGB")
+    image.putpixel((40 % image.width, 0), (255, 0, 0))
+    image.save(tmp_path / name, exif=exif, quality=100)
+    with PillowImage.open(tmp_path / name) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    read = image_files.read(tmp_path / name)[..., ::-1]
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).mean() < 3
 
 
 def test_what_would_take_all_memory_or_never_end_is_refused_at_once(tmp_path):
