@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 # machine; lower values are slower there. PyTorch reads the variable when it is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
+# OpenVINO and NNCF report each import and use to a web service where they find this module, from a
+# process of its own. A robot must not, and does not need the memory. Without it they run as usual.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
 if sys.argv[:1] == ["-m"]:  # so it is while Python looks for the module of `python -m ssd_ros.…`
     from ssd_ros import command_line
 

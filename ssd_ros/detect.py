@@ -183,8 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--weights",
         default=COCO,
-        help="weights file: .safetensors, or torchvision's .pth; 'demo' for the bundled weights of "
-        "five demo classes (default: %(default)s, torchvision's weights, downloaded once)",
+        help="weights file: .safetensors, or another implementation's .pth; 'demo' for the bundled "
+        "weights of five demo classes (default: %(default)s, torchvision's, downloaded once)",
     )
     add("--json", type=Path, metavar="OUT", help="write the detections to this file")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")

@@ -71,3 +71,18 @@ def test_a_reader_that_has_enough_is_no_error(monkeypatch, arguments, unbuffered
     process.wait()
     assert "Broken pipe" not in error
     assert "Traceback" not in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_a_full_disk_behind_the_standard_output_is_an_error_of_one_line():
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "ssd_ros.weights", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode != 0
+    assert run.stderr.startswith("error: [Errno 28]")
+    assert "Traceback" not in run.stderr

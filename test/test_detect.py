@@ -112,6 +112,13 @@ def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys
     assert message in capsys.readouterr().err
 
 
+def test_annotated_images_do_not_replace_the_images_they_are_of(folder, capsys):
+    before = {path: path.read_bytes() for path in sorted((folder / "in").iterdir())}
+    assert run(str(folder / "in"), "--draw", str(folder / "in" / ".." / "in")) == 1
+    assert "is in the folder for the annotated images" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in sorted((folder / "in").iterdir())} == before
+
+
 def test_images_of_one_name_are_not_drawn_over_each_other(folder, capsys):
     image_files.write(folder / "other" / "0.png", photograph(5))
     inputs = [str(folder / "in"), str(folder / "other")]

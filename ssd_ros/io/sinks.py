@@ -88,9 +88,14 @@ class AnnotatedImages:
         """The name of a frame's file. Call it before detection, to learn of a conflict early.
 
         Raises:
-            FileExistsError: another frame has the same file name.
+            FileExistsError: another frame has the same file name, or the frame's own file is in the
+                folder: its annotated copy could replace it, and would be an input the next time.
         """
         path = Path(frame.name)
+        if path.parent.resolve() == self._folder.resolve():
+            raise FileExistsError(
+                f"'{frame.name}' is in the folder for the annotated images, expected another folder"
+            )
         number = path.suffix.partition("#")[2]  # of a frame of a video
         file = f"{path.stem}_{number}.jpg" if number else f"{path.stem}.jpg"
         other = self._frames.setdefault(file, frame.name)

@@ -128,9 +128,10 @@ class _Run:
         try:
             names.download(self.name, self._report, self._stopped.is_set)
         except Exception as error:  # a thread that ended without a word would look like success
+            if self._stopped.is_set():  # for other weights; nobody wants to know
+                return
             self.failure = error if isinstance(error, WeightsError) else WeightsError(repr(error))
-            if not self._stopped.is_set():
-                self._logger.error(str(error))
+            self._logger.error(str(error))
         else:
             self._logger.info(f"downloaded weights '{self.name}'")
 

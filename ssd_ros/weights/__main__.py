@@ -97,10 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             weights = read(options.source, options.classes)
             write(options.target, weights)
             text = f"wrote {options.target}: {len(weights.classes)} classes"
+        print(text, flush=True)
+    except BrokenPipeError:  # nobody reads the text any more
+        raise
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(text)
     return 0
 
 

@@ -81,5 +81,5 @@ def _describe(content: Any) -> str:
     if isinstance(content, dict):
         kind = "dictionary of " + (", ".join(map(repr, sorted(content)[:5])) or "nothing")
     else:
-        kind = type(content).__name__
+        kind = "tensor" if isinstance(content, TensorView) else type(content).__name__
     return f"holds a {kind}, expected a state dict of tensors"

@@ -190,6 +190,16 @@ def test_auto_is_cuda_then_openvino_then_pytorch(
     assert choose(BackendOptions(*options)) == (expected, reason)
 
 
+def test_openvino_reports_to_nobody():
+    code = """
+import ssd_ros.backends.openvino
+from openvino.tools.ovc import telemetry_utils
+print(telemetry_utils.tm.__name__)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
 def test_the_note_says_why_auto_chose_what_runs(weights, monkeypatch):
     monkeypatch.setattr(create_module, "_cuda_is_available", lambda: False)
     note = create(weights, BackendOptions()).note

@@ -78,6 +78,9 @@ def test_other_weights_can_be_chosen_meanwhile(graph, served):
     wait_for_download(graph)
     assert node.set("weights", "demo").successful
     wait_for(lambda: node.state == "active", "the node to be active")
+    answer = node.set("weights", "coco")  # which begins anew, as if the first had not been stopped
+    assert not answer.successful
+    assert answer.reason.endswith("Try again when it is complete")
     served.released.set()
     graph.next_diagnostics(2)
     assert graph.status("detector").summary == "detecting"

@@ -371,6 +371,18 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, capsys, workers):
     assert last == f"error: '{broken}' is not an image (40 bytes)"
 
 
+def test_weights_that_cannot_be_downloaded_are_told_with_what_to_do(
+    root, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert run(root, tmp_path / "run", "--init", "vgg16") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: downloading https://download.pytorch.org/models/vgg16-")
+    assert error.endswith(
+        f"put that file into {tmp_path / 'hub/checkpoints'}, or give --init a file"
+    )
+
+
 def test_a_mistaken_option_is_named(root, undisturbed, tmp_path, capsys):
     init = ["--init", str(undisturbed / "last.safetensors")]
     all_layers = ",".join(name for name, _ in SSD(2, 0.0625).named_children())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +61,9 @@ def read(source: str) -> Pretrained:
         WeightsError: the file cannot be used.
     """
     if source == VGG16_DOWNLOAD:
-        from torchvision.models import VGG16_Weights
-
-        state_dict = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-        return _from_vgg16(dict(state_dict))
+        return _from_vgg16(_download("VGG16_Weights.IMAGENET1K_V1"))
     if source == RESNET50_DOWNLOAD:
-        from torchvision.models import ResNet50_Weights
-
-        state_dict = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
+        state_dict = _download("ResNet50_Weights.IMAGENET1K_V2")
         return _from_resnet50({key: tensor.numpy() for key, tensor in state_dict.items()})
     path = resolve(source)
     try:
@@ -85,6 +81,25 @@ def read(source: str) -> Pretrained:
         raise WeightsError(f"weights file '{path}': {error}") from None
     tensors = weights.model().state_dict() | _to_torch(normalised)
     return Pretrained(tensors, weights.config, weights.classes)
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    """torchvision's weights of this name, from the cache of torch.hub if they are there.
+
+    Raises:
+        WeightsError: they are not, and cannot be downloaded.
+    """
+    from torchvision.models import get_weight
+
+    weights = get_weight(name)
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:  # the latter where the hash differs
+        folder = Path(torch.hub.get_dir(), "checkpoints")
+        raise WeightsError(
+            f"downloading {weights.url} failed: {error}. Try again with a network, or put that "
+            f"file into {folder}, or give --init a file"
+        ) from None
 
 
 def _from_vgg16(state_dict: dict[str, Tensor]) -> Pretrained:
