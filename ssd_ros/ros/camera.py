@@ -28,7 +28,7 @@ from ssd_ros.messages.images import (
     image_from_msg,
 )
 from ssd_ros.ros.endpoints import Endpoints
-from ssd_ros.ros.frame_loss import FrameLossEstimator
+from ssd_ros.ros.frame_loss import UNKNOWN, Arrival, FrameLossEstimator
 from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 from ssd_ros.ros.marker_publisher import MarkerPublisher
@@ -135,11 +135,10 @@ class Camera:
         """Whether a frame is in the slot."""
         return self._slot.full
 
-    def receive(self, message: FrameMsg, sequence: int | None = None, session: int = 0) -> None:
+    def receive(self, message: FrameMsg, arrival: Arrival = UNKNOWN, session: int = 0) -> None:
         """Puts a frame into the slot, where it replaces one that was not taken yet.
 
         Args:
-            sequence: see `FrameLossEstimator.note_received`.
             session: that of the subscription; a frame of an earlier one, whose callback comes
                 late, is discarded.
         """
@@ -147,7 +146,7 @@ class Camera:
         if not self._slot.put(ReceivedFrame(message, now, session)):
             return
         with self._lock:
-            self._loss_estimator.note_received(now, sequence)
+            self._loss_estimator.note_received(now, arrival)
             self._last_image_at = now
         self._on_frame()
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 WINDOW = 10.0  # seconds that an estimate covers
 ENOUGH = 20  # published images that an estimate needs
@@ -36,6 +37,23 @@ class FrameLoss:
         return self.share >= NOTICEABLE and self.holes >= HOLES
 
 
+class Arrival(NamedTuple):
+    """How an image came.
+
+    Attributes:
+        sequence: number that the publisher gave it; None where the middleware does not tell.
+        prompt: whether it was taken as soon as it had come. One that had to wait has replaced
+            those that came before it in the meantime: the node was slow, and what is missing may
+            not be lost.
+    """
+
+    sequence: int | None = None
+    prompt: bool = False
+
+
+UNKNOWN = Arrival()
+
+
 class FrameLossEstimator:
     """Counts the images that were published on a topic but not received.
 
@@ -46,7 +64,7 @@ class FrameLossEstimator:
     """
 
     def __init__(self) -> None:
-        self._received: deque[tuple[float, int | None]] = deque()  # time, sequence number
+        self._received: deque[tuple[float, Arrival]] = deque()
         self._reported: deque[tuple[float, int]] = deque()  # time, number of images
         self._publishers: Hashable = None
 
@@ -55,14 +73,13 @@ class FrameLossEstimator:
         self._received.clear()
         self._reported.clear()
 
-    def note_received(self, now: float, sequence: int | None) -> None:
+    def note_received(self, now: float, arrival: Arrival) -> None:
         """Adds a received image.
 
         Args:
             now: seconds of a steady clock.
-            sequence: number that the publisher gave the image; None where it is not known.
         """
-        self._received.append((now, sequence))
+        self._received.append((now, arrival))
         self._forget(now)
 
     def note_reported(self, now: float, count: int) -> None:
@@ -92,12 +109,17 @@ class FrameLossEstimator:
 
     def _gaps(self) -> list[int] | None:
         """Numbers of images between two received ones; None where numbers are not known."""
-        numbers = [sequence for _, sequence in self._received if sequence is not None]
-        if not numbers or len(numbers) < len(self._received):
+        arrivals = [arrival for _, arrival in self._received]
+        numbers = [arrival.sequence for arrival in arrivals if arrival.sequence is not None]
+        if not numbers or len(numbers) < len(arrivals):
             return None
         missing = [after - before - 1 for before, after in pairwise(numbers)]
-        # Not rising: the publisher was replaced between two calls of `estimate`.
-        return [count for count in missing if count] if min(missing, default=0) >= 0 else []
+        if (
+            min(missing, default=0) < 0
+        ):  # the publisher was replaced between two calls of `estimate`
+            return []
+        pairs = zip(missing, arrivals[1:], strict=True)
+        return [count for count, arrival in pairs if count and arrival.prompt]
 
     def _forget(self, now: float) -> None:
         for noted in (self._received, self._reported):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -16,6 +17,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 
+from ssd_ros.ros.frame_loss import UNKNOWN, Arrival
+
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
@@ -23,9 +26,8 @@ except ImportError:  # Humble
 
 RELIABILITIES = ("auto", "reliable", "best_effort")
 FrameMsg: TypeAlias = "ImageMsg | CompressedImage"
-# Called with a message, and with the number that its publisher gave it; None where the middleware
-# does not tell.
-OnMessage: TypeAlias = Callable[["FrameMsg", "int | None"], None]
+OnMessage: TypeAlias = Callable[["FrameMsg", Arrival], None]
+PROMPT = 10_000_000  # nanoseconds from the middleware's receipt to the callback; usually 1 to 3 ms
 HAS_MESSAGE_INFO = hasattr(Subscription, "CallbackType")  # Humble passes only the message
 
 
@@ -150,11 +152,12 @@ class ImageSubscription:
 
 
 def _with_info(on_message: OnMessage, message: FrameMsg, info: Mapping[str, Any]) -> None:
-    on_message(message, info.get("publication_sequence_number"))
+    waited = time.time_ns() - info.get("received_timestamp", 0)
+    on_message(message, Arrival(info.get("publication_sequence_number"), waited < PROMPT))
 
 
 def _without_info(on_message: OnMessage, message: FrameMsg) -> None:
-    on_message(message, None)
+    on_message(message, UNKNOWN)
 
 
 def check_override(name: str, value: object) -> None:
