@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small VOC-format datasets made by code."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,10 @@ from training.compose import annotation
 from training.composition.compose import Placed
 
 COLOURS = {"disc": (40, 40, 220), "square": (220, 120, 30)}
+
+# Of a command that runs in another folder: `training` is not installed.
+_PATHS = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, _PATHS))}
 
 
 def make_set(root: Path, images: int = 8, size: tuple[int, int] = (120, 90), seed: int = 0):

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from made_dataset import make_set
+from made_dataset import ENVIRONMENT, make_set
 from PIL import Image
 
 from ssd_ros.model.config import PAPER_VOC
@@ -172,7 +172,9 @@ def test_a_large_dataset_shows_a_selection_with_every_class(root, monkeypatch):
 
 def test_the_command_writes_the_page(root, tmp_path):
     command = [sys.executable, "-m", "training.voc", "check", str(root), "--html", "page.html"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"page\.html: \d+\.\d MB", done.stdout)
     text = (tmp_path / "page.html").read_text()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_dataset import make_set
+from made_dataset import ENVIRONMENT, make_set
 
 from training.data import samples, voc
 from training.importing import coco_files
@@ -430,9 +430,13 @@ def test_the_import_runs_as_a_command(original, tmp_path):
         "--split",
         "0.5,0.5",
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "train 4, test 4" in done.stdout
     assert "train: python -m training.train --data new --out RUN" in done.stdout
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (2, "error: 'new' exists and is not empty\n")
