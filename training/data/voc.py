@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from ssd_ros.io.image_files import SUFFIXES
 from ssd_ros.model import class_names
-from training.data import image_sets, text_files
+from training.data import image_sets, text_files, xml_values
 from training.data.voc_error import VOCError as VOCError
 
 _FLAGS = {
@@ -94,7 +93,9 @@ def read_annotation(path: Path) -> Annotation:
             if not name:
                 raise ValueError("has no name")
             _single(node, "bndbox")
-            corners = [_number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
+            corners = [
+                xml_values.number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")
+            ]
             x1, y1, x2, y2 = corners
             if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1 and (x1, y1, x2, y2) != (0, 0, 1, 1):
                 raise ValueError(f"bndbox must be in pixels, got fractions {corners}")
@@ -105,7 +106,7 @@ def read_annotation(path: Path) -> Annotation:
         boxes.append((corners[0] - 1, corners[1] - 1, corners[2], corners[3]))
     return Annotation(
         path.stem,
-        _size(root),
+        xml_values.stated_size(root),
         tuple(names),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(difficult, bool),
@@ -125,25 +126,6 @@ def _flag(node: ElementTree.Element, tag: str) -> bool:
     if text not in _FLAGS:
         raise ValueError(f"{tag} must be 0 or 1, got {text!r}")
     return _FLAGS[text]
-
-
-def _number(node: ElementTree.Element, tag: str) -> float:
-    text = node.findtext(tag)
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{tag} must be a number, got {text!r}")
-    return value
-
-
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        size = int(_number(root, "size/width")), int(_number(root, "size/height"))
-    except ValueError:
-        return None
-    return size if min(size) > 0 else None  # some tools write zeros
 
 
 # --- folders ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from training.data import text_files
+from training.data import text_files, xml_values
 from training.data.voc_xml import VOCObject
 from training.importing.files import SourceFiles
 from training.importing.labels import LabelledImage, Labels
@@ -57,7 +57,9 @@ def read(source: SourceFiles, found: dict[Path, ElementTree.Element | str]) -> L
             labels.dropped_files.append(f"'{path}' {error}; it has {count} readable objects")
             continue
         used[image] = path
-        labels.images.append(LabelledImage(image, path, _size(root), tuple(objects)))
+        labels.images.append(
+            LabelledImage(image, path, xml_values.stated_size(root), tuple(objects))
+        )
     labels.unlabelled = [image for image in source.images if image not in used]
     return labels
 
@@ -104,7 +106,7 @@ def _box(node: ElementTree.Element, converted: Counter[str]) -> Box:
     rotated = node.find("robndbox")
     if rotated is not None:
         x, y, width, height, radians = (
-            _number(rotated, t) for t in ("cx", "cy", "w", "h", "angle")
+            xml_values.number(rotated, t) for t in ("cx", "cy", "w", "h", "angle")
         )
         box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
         converted["rotated boxes became their enclosing boxes"] += 1
@@ -115,12 +117,12 @@ def _box(node: ElementTree.Element, converted: Counter[str]) -> Box:
     converted["polygons became their enclosing boxes"] += 1
     # <x1>, <y1>, <x2>, … in one node, or a node for each point.
     return enclose_points(
-        [_value(n.tag, n.text) for n in polygon.iter() if n.tag[:1] in ("x", "y")]
+        [xml_values.to_number(n.tag, n.text) for n in polygon.iter() if n.tag[:1] in ("x", "y")]
     )
 
 
 def _corners(box: ElementTree.Element) -> Box:
-    x1, y1, x2, y2 = (_number(box, tag) for tag in CORNERS)
+    x1, y1, x2, y2 = (xml_values.number(box, tag) for tag in CORNERS)
     return x1, y1, x2, y2
 
 
@@ -128,31 +130,9 @@ def _rotation(node: ElementTree.Element) -> float:
     """Degrees, from the attribute that CVAT writes."""
     for attribute in node.findall("attributes/attribute"):
         if attribute.findtext("name") == "rotation":
-            return _number(attribute, "value")
+            return xml_values.number(attribute, "value")
     return 0.0
 
 
 def _flag(node: ElementTree.Element, tag: str) -> bool:
     return (node.findtext(tag) or "").strip().lower() not in ("", "0", "0.0", "false", "no")
-
-
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        size = int(_number(root, "size/width")), int(_number(root, "size/height"))
-    except ValueError:
-        return None
-    return size if min(size) > 0 else None
-
-
-def _number(node: ElementTree.Element, tag: str) -> float:
-    return _value(tag, node.findtext(tag))
-
-
-def _value(tag: str, text: str | None) -> float:
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{tag} must be a number, got {text!r}")
-    return value
