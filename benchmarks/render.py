@@ -34,8 +34,8 @@ INTRODUCTION = """\
 <!-- Written by benchmarks/render.py from benchmarks/results/. Changes here are overwritten. -->
 
 `make bench` runs all of them on your machine, in about a quarter of an hour, and adds a section to
-this page. It wants a machine without other work. Below each heading is the command for its tables
-alone.
+this page. It needs an otherwise idle machine. Below each heading is the command that measures only
+its tables.
 """
 
 Result = dict[str, Any]  # content of a results file, see `measuring.report`

@@ -14,7 +14,7 @@ import numpy as np
 RANGES = ("percentiles", "10bit", "12bit", "14bit", "16bit")
 PERCENTILES = "percentiles"
 _OUTSIDE = 0.005  # share of the pixels that may be below, and above, the range
-_SAMPLES = 2**18  # pixels that are counted, at most about so many
+_SAMPLES = 2**18  # approximate maximum number of pixels in the histogram
 _VALUES = 2**16
 
 

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts, start = Counts(), time.monotonic()
     try:
         _detect_into_files(options, source, detector, counts)
-    except BrokenPipeError:  # nobody reads the lines any more
+    except BrokenPipeError:  # the reader has closed the pipe
         raise
     except (OSError, RuntimeError) as error:  # RuntimeError: the network's outputs are not finite
         print(f"error: {error}", file=sys.stderr)

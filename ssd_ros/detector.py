@@ -127,7 +127,7 @@ def network_input(images: Sequence[Image], input_size: int = INPUT_SIZE) -> np.n
 def _postprocessor(
     config: SSDConfig, thresholds: Thresholds, class_mask: np.ndarray | None, device: str
 ) -> Callable[..., np.ndarray]:
-    """Post-processing where the backend's outputs are; PyTorch is imported for CUDA alone."""
+    """Post-processing where the backend's outputs are; PyTorch is imported only for CUDA."""
     if not device.startswith("cuda"):
         return postprocess_numpy.Postprocessor(config, thresholds, class_mask)
     from ssd_ros.model import postprocess

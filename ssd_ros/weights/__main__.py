@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write(options.target, weights)
             text = f"wrote {options.target}: {len(weights.classes)} classes"
         print(text, flush=True)
-    except BrokenPipeError:  # nobody reads the text any more
+    except BrokenPipeError:  # the reader has closed the pipe
         raise
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
