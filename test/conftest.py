@@ -6,6 +6,7 @@ What needs rclpy or PyTorch is imported in the fixtures: other tests run without
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
     ENVIRONMENT["ROS_LOCALHOST_ONLY"] = "1"
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:  # it has the domain of the process that started it
+    os.environ["ROS_DOMAIN_ID"] = ENVIRONMENT["ROS_DOMAIN_ID"]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell does so to what it starts with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
