@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -106,4 +107,12 @@ class GuardedLifecycleNode(LifecycleNode):
                 self.get_logger().error(self.failure)
                 if undo is not None:
                     undo()
+            self._forget_destroyed()
         return result
+
+    def _forget_destroyed(self) -> None:
+        """Drops what rclpy's callback groups keep of every entity that there ever was."""
+        for group in (self.stream_group, self.reading_group, self.default_callback_group):
+            for entity in list(group.entities):  # at once: others may add some meanwhile
+                if isinstance(entity, weakref.ref) and entity() is None:
+                    group.entities.discard(entity)
