@@ -187,19 +187,8 @@ def _parser() -> argparse.ArgumentParser:
         help="weights file: .safetensors, or another implementation's .pth; 'demo' for the bundled "
         "weights of five demo classes (default: %(default)s, torchvision's, downloaded once)",
     )
-    add(
-        "--json",
-        type=Path,
-        metavar="OUT",
-        help="write the detections to this file, or with - to the standard output, instead of "
-        "lines of text",
-    )
-    add(
-        "--draw",
-        type=Path,
-        metavar="DIR",
-        help="write annotated images to this folder; missing folders are made, for --json, too",
-    )
+    add("--json", type=Path, metavar="OUT", help="write the detections to this file, or - (stdout)")
+    add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
     add_arguments(parser)
     add(
         "--score-threshold",
