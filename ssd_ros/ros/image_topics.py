@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from ssd_ros.ros.endpoints import BARE, UNKNOWN
 
@@ -12,24 +13,32 @@ LABEL_INFO = "vision_msgs/msg/LabelInfo"  # published by every detector, and by 
 
 
 def image_topics(node: Node) -> dict[str, str]:
-    """Topics of raw and compressed images, with their types, that a detector could work on.
+    """Topics on which images are published, raw ones or compressed ones, with their types.
 
-    Annotated images of detectors are left out: they are detectors' outputs.
+    Annotated images of detectors are left out.
     """
     topics = node.get_topic_names_and_types()
-    info_topics = [name for name, kinds in topics if LABEL_INFO in kinds]
-    detectors = {publisher for topic in info_topics for publisher in publishers_of(node, topic)}
+    infos = [name for name, kinds in topics if LABEL_INFO in kinds]
+    detectors = {
+        _node_of(info) for name in infos for info in node.get_publishers_info_by_topic(name)
+    } - {None}
     found = {}
     for name, kinds in topics:
-        kind = next((kind for kind in (RAW, COMPRESSED) if kind in kinds), None)
-        publishers = publishers_of(node, name) if kind else set()
-        if kind and not (publishers and publishers <= detectors):
+        if not {RAW, COMPRESSED} & set(kinds):
+            continue
+        cameras = [
+            info
+            for info in node.get_publishers_info_by_topic(name)
+            if _node_of(info) not in detectors
+        ]
+        published = {info.topic_type for info in cameras}
+        if kind := next((kind for kind in (RAW, COMPRESSED) if kind in published), None):
             found[name] = kind
     return found
 
 
-def publishers_of(node: Node, topic: str) -> set[tuple[str, str]]:
-    """Name and namespace of the nodes that publish a topic, where they are known."""
-    infos = node.get_publishers_info_by_topic(topic)
-    names = {(info.node_name, info.node_namespace) for info in infos}
-    return {name for name in names if name[0] not in (UNKNOWN, BARE)}
+def _node_of(info: TopicEndpointInfo) -> tuple[str, str] | None:
+    """Name and namespace of a publisher's node; None where the middleware does not know them."""
+    if info.node_name in (UNKNOWN, BARE):
+        return None
+    return info.node_name, info.node_namespace
