@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from ssd_ros import __version__, atomic
@@ -86,9 +88,13 @@ def _graph(options: argparse.Namespace) -> Sequence[Section]:
         from ssd_ros.doctor import graph
         from ssd_ros.ros.graph_probe import probe
 
-        snapshot = probe(options.seconds, options.topics)
+        # In another process, which some errors of the middleware end, and whose standard output
+        # is the one for errors: Fast DDS writes there.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn, os.dup2, (2, 1)) as pool:
+            snapshot = pool.submit(probe, options.seconds, options.topics).result()
         return graph.judge(snapshot, options.topics, os.environ)
-    except Exception as error:  # a middleware that is not installed, a profile with an error, …
+    except Exception as error:
         text = f"no ROS node can be made: {type(error).__name__}: {error}"
         fix = "check RMW_IMPLEMENTATION, ROS_DOMAIN_ID and the Fast DDS profile"
         return [Section("ROS graph", [Finding(FAIL, text, fix)])]

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from ssd_ros.doctor.importing import try_import
 
 REQUIRED = ("numpy", "cv2", "PIL")  # without these nothing works
 # Each as a module that fails to load where it does not fit NumPy.
@@ -21,7 +20,6 @@ _OPENCV = (
     *("opencv-python", "opencv-python-headless"),
     *("opencv-contrib-python", "opencv-contrib-python-headless"),
 )
-_TIMEOUT = 60.0  # seconds for an import
 
 
 @dataclass(frozen=True)
@@ -57,22 +55,6 @@ def probe() -> LibraryFacts:
             for name, module in CONVERTERS.items()
         },
     )
-
-
-def try_import(module: str) -> tuple[bool, str]:
-    """Whether a module loads, in another process; and its version, or why it does not."""
-    code = f"import {module} as m; print(getattr(m, '__version__', ''))"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        return False, f"the import did not end within {_TIMEOUT:g} s"
-    if done.returncode < 0:
-        return False, f"the import crashed (signal {-done.returncode})"
-    if done.returncode:
-        return False, (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return True, done.stdout.strip()
 
 
 def judge(facts: LibraryFacts) -> list[Finding]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from ssd_ros.doctor.importing import try_import
 
 OLDEST, NEWEST = (3, 10), (3, 13)  # that the tests run with
 Version = tuple[int, int]
@@ -116,6 +116,12 @@ def _judge_ros(facts: PythonFacts) -> Finding:
             f"make the virtual environment with that one: python{_text(version)} -m venv "
             "--system-site-packages venv; with conda active: conda deactivate",
         )
+    if "RMW" in facts.rclpy_error:
+        return Finding(
+            FAIL,
+            f"the middleware of RMW_IMPLEMENTATION does not load: {facts.rclpy_error}",
+            "install it (apt install ros-$ROS_DISTRO-rmw-…), or unset RMW_IMPLEMENTATION",
+        )
     if facts.ros:
         return Finding(
             FAIL,
@@ -132,11 +138,8 @@ def _judge_ros(facts: PythonFacts) -> Finding:
 
 
 def _import_error(module: str) -> str:
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # a compiled module of another Python, a library that is missing, …
-        return f"{type(error).__name__}: {error}"
-    return ""
+    loaded, text = try_import(module)
+    return "" if loaded else text
 
 
 def _text(version: Version) -> str:

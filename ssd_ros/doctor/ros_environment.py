@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from xml.etree import ElementTree
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding
 
@@ -31,6 +31,7 @@ class RosFacts:
         middleware: name of the RMW implementation.
         uses_fast_dds: whether it is Fast DDS.
         profile: file of the Fast DDS profile; empty without one.
+        profile_error: why that file cannot be used; empty if it can.
         suggestion: what to do for a profile.
         shared_memory: size of /dev/shm in MiB; 0 where there is none.
         memory: why the profile's shared memory does not fit into /dev/shm; empty if it does.
@@ -41,6 +42,7 @@ class RosFacts:
     middleware: str
     uses_fast_dds: bool
     profile: str
+    profile_error: str
     suggestion: str
     shared_memory: int
     memory: str
@@ -51,12 +53,14 @@ def probe() -> RosFacts:
     """Looks at the environment; needs rclpy."""
     from ssd_ros.ros import dds_profile
 
-    profile = (os.environ.get(name, "") for name in dds_profile.PROFILE_VARIABLES)
+    given = (os.environ.get(name, "") for name in dds_profile.PROFILE_VARIABLES)
+    profile = next(filter(None, given), "").removeprefix("file://")
     return RosFacts(
         dict(os.environ),
         dds_profile.middleware(),
         dds_profile.uses_fast_dds(),
-        next(filter(None, profile), "").removeprefix("file://"),
+        profile,
+        _xml_error(profile) if profile else "",
         dds_profile.suggestion(),
         dds_profile.shared_memory_size() // dds_profile.MIB,
         dds_profile.shared_memory_problem(),
@@ -81,6 +85,16 @@ def judge(facts: RosFacts) -> list[Finding]:
     return findings
 
 
+def _xml_error(file: str) -> str:
+    try:
+        ElementTree.parse(file)
+    except OSError as error:
+        return str(error.strerror)
+    except ElementTree.ParseError as error:
+        return f"it is not XML ({error})"
+    return ""
+
+
 def _judge_domain(facts: RosFacts) -> Finding:
     domain = facts.environment.get("ROS_DOMAIN_ID") or "0"
     shown = [f"{name}={facts.environment[name]}" for name in _SHOWN if facts.environment.get(name)]
@@ -102,11 +116,11 @@ def _judge_profile(facts: RosFacts) -> list[Finding]:
                 facts.suggestion,
             )
         ]
-    if not Path(facts.profile).is_file():
+    if facts.profile_error:
         return [
             Finding(
                 FAIL,
-                f"the Fast DDS profile '{facts.profile}' does not exist",
+                f"the Fast DDS profile '{facts.profile}' is not used: {facts.profile_error}",
                 "correct FASTRTPS_DEFAULT_PROFILES_FILE and FASTDDS_DEFAULT_PROFILES_FILE",
             )
         ]

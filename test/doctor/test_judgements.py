@@ -8,6 +8,7 @@ import pytest
 from ssd_ros.doctor import engines, graph, libraries, python_environment, ros_environment
 from ssd_ros.doctor.engines import EngineFacts
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding, Section, as_json, as_text, worst
+from ssd_ros.doctor.importing import try_import
 from ssd_ros.doctor.libraries import LibraryFacts
 from ssd_ros.doctor.python_environment import PythonFacts
 from ssd_ros.doctor.ros_environment import RosFacts
@@ -28,7 +29,7 @@ ENGINES = EngineFacts(
     "2026.1", "", ["CPU (EPYC)"], ("fp32", "int8"), choice="openvino", reason="no CUDA device here"
 )
 BOTH = replace(ENGINES, torch="2.14.0", cuda_version="13.0", has_driver=True)
-ROS = RosFacts({}, "rmw_fastrtps_cpp", True, __file__, "", 8000, "", ())
+ROS = RosFacts({}, "rmw_fastrtps_cpp", True, "/p.xml", "", "", 8000, "", ())
 CAMERA = ImageTopic(
     "/camera/image_raw",
     "sensor_msgs/msg/Image",
@@ -95,6 +96,12 @@ def test_a_sound_set_up_is_ok_and_says_how_to_start():
             "no ROS 2 here",
             "source /opt/ros/jazzy/setup.bash",
         ),
+        (
+            {"rclpy_error": "[rcl]: Expected RMW implementation identifier of 'rmw_x'"},
+            FAIL,
+            "RMW_IMPLEMENTATION does not load",
+            "unset RMW_IMPLEMENTATION",
+        ),
         ({"active": "/other"}, WARN, "environment /other is active, but this Python is", "/other"),
         ({"version": (3, 9), "ros": {(3, 9): "/opt/ros/x"}}, FAIL, "too old", "3.10 to 3.13"),
         ({"version": (3, 14)}, WARN, "newer than 3.13", "3.13"),
@@ -148,9 +155,9 @@ def test_a_library_is_tried_in_another_process(tmp_path, monkeypatch):
         "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    assert libraries.try_import("crashing") == (False, "the import crashed (signal 11)")
-    assert libraries.try_import("no_such_module")[1].endswith("No module named 'no_such_module'")
-    assert libraries.try_import("json") == (True, "2.0.9")
+    assert try_import("crashing") == (False, "the import crashed (signal 11)")
+    assert try_import("no_such_module")[1].endswith("No module named 'no_such_module'")
+    assert try_import("json") == (True, "2.0.9")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +203,7 @@ def test_engines_that_are_missing_or_broken_are_named(facts, level, what, fix):
             "no Fast DDS profile",
             "with FILE",
         ),
-        ({"profile": "/no/such.xml"}, FAIL, "'/no/such.xml' does not exist", "PROFILES_FILE"),
+        ({"profile_error": "No such file"}, FAIL, "'/p.xml' is not used: No such", "PROFILES_FILE"),
         ({"memory": "/dev/shm has 64 MiB"}, WARN, "too small", "/dev/shm has 64 MiB"),
         (
             {"missing": ["vision_msgs"]},

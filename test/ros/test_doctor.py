@@ -126,17 +126,42 @@ def test_a_missing_profile_and_a_missing_pytorch_are_named():
     assert told(findings, "OK", "PyTorch is not installed")
 
 
-def test_another_python_and_no_engine_are_named(tmp_path):
+@pytest.fixture
+def without_rclpy(tmp_path):
+    """The path of a folder with an rclpy that cannot be imported, before all others."""
+    (tmp_path / "rclpy.py").write_text("raise ModuleNotFoundError(\"No module named 'rclpy'\")\n")
+    return f"{tmp_path}:{ROOT}"
+
+
+def test_another_python_and_no_engine_are_named(without_rclpy, tmp_path):
     (tmp_path / "lib" / "python3.99" / "site-packages" / "rclpy").mkdir(parents=True)
-    missing = ["rclpy", "torch", "openvino"]
-    code, findings = examine(blocked=missing, AMENT_PREFIX_PATH=str(tmp_path))
+    ros = {"PYTHONPATH": without_rclpy, "AMENT_PREFIX_PATH": str(tmp_path)}
+    code, findings = examine(blocked=["torch", "openvino"], **ros)
     assert code == 1
     assert told(findings, "FAIL", "was built for Python 3.99", "python3.99 -m venv")
     assert told(findings, "FAIL", "no engine can run the network", "pip install openvino")
 
 
-def test_without_ros_the_rest_is_told():
-    code, findings = examine(blocked=["rclpy"], AMENT_PREFIX_PATH="")
+def test_without_ros_the_rest_is_told(without_rclpy):
+    code, findings = examine(PYTHONPATH=without_rclpy, AMENT_PREFIX_PATH="")
     assert code == 0, findings
     assert told(findings, "WARN", "no ROS 2 here", "source /opt/ros/")
     assert told(findings, "OK", "'demo': 5 classes")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "parts"),
+    [
+        ("RMW_IMPLEMENTATION", "rmw_none_cpp", ["rmw_none_cpp", "unset RMW_IMPLEMENTATION"]),
+        ("ROS_DOMAIN_ID", "300", ["domain 300", "no such domain", "0 to 232"]),
+        (
+            "FASTRTPS_DEFAULT_PROFILES_FILE",
+            __file__,
+            ["test_doctor.py' is not used: it is not XML"],
+        ),
+    ],
+)
+def test_an_environment_with_which_ros_ends_the_process_is_named(variable, value, parts):
+    code, findings = examine("--seconds", "0.1", **{variable: value})
+    assert code == 1
+    assert told(findings, "FAIL", *parts)

@@ -3,6 +3,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 
@@ -224,3 +225,16 @@ def test_values_are_taken_whose_type_alone_differs_and_unknown_names_are_warned_
     refused = node.set("score_threshold", "high")
     assert not refused.successful
     assert "DOUBLE" in refused.reason
+
+
+def test_every_parameter_is_a_launch_argument_with_its_text():
+    pytest.importorskip("launch_ros.actions", reason="needs ros2/launch_ros, which PyPI lacks")
+    actions = pytest.importorskip("launch.actions")
+    file = runpy.run_path(str(ROOT / "launch" / "detector.launch.py"))
+    arguments = {
+        entity.name: entity.description
+        for entity in file["generate_launch_description"]().entities
+        if isinstance(entity, actions.DeclareLaunchArgument)
+    }
+    for name, spec in DETECTOR.items():
+        assert arguments[name].startswith(spec.described)
