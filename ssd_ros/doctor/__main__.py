@@ -85,7 +85,7 @@ def _ros_environment() -> Sequence[Finding]:
 
 def _graph(options: argparse.Namespace) -> Sequence[Section]:
     try:
-        from ssd_ros.doctor import graph
+        from ssd_ros.doctor import graph, multicast
         from ssd_ros.ros.graph_probe import probe
 
         # In another process, which some errors of the middleware end, and whose standard output
@@ -93,7 +93,7 @@ def _graph(options: argparse.Namespace) -> Sequence[Section]:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn, os.dup2, (2, 1)) as pool:
             snapshot = pool.submit(probe, options.seconds, options.topics).result()
-        return graph.judge(snapshot, options.topics, os.environ)
+        return graph.judge(snapshot, options.topics, os.environ, multicast.probe())
     except Exception as error:
         text = f"no ROS node can be made: {type(error).__name__}: {error}"
         fix = "check RMW_IMPLEMENTATION, ROS_DOMAIN_ID and the Fast DDS profile"

@@ -15,17 +15,26 @@ from ssd_ros.image import printable
 from ssd_ros.ros.graph_snapshot import GraphSnapshot, ImageTopic, RunningDetector
 
 _SUFFIX = "/compressed"
+# Variables with which nodes of other machines are not looked for, or found without multicast.
+_WITHOUT_MULTICAST = (
+    *("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"),
+    *("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"),
+)
 _LEVELS = (OK, WARN, FAIL, WARN)  # of diagnostic_msgs: OK, WARN, ERROR, STALE
 
 
 def judge(
-    snapshot: GraphSnapshot, asked: Sequence[str] = (), environment: Mapping[str, str] = {}
+    snapshot: GraphSnapshot,
+    asked: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
+    multicast: str = "",
 ) -> list[Section]:
     """Sections about a graph.
 
     Args:
         asked: image topics that the user named.
         environment: variables of the process that looked.
+        multicast: why multicast does not work; empty if it does.
     """
     detectors = [
         finding
@@ -35,21 +44,33 @@ def judge(
     topics = [_judge_topic(topic, snapshot, topic.name in asked) for topic in snapshot.topics]
     watched = f"watched for {snapshot.seconds:g} s"
     return [
-        Section("Discovery", _judge_discovery(snapshot, environment)),
+        Section("Discovery", _judge_discovery(snapshot, environment, multicast)),
         Section("Detectors", detectors or [Finding(OK, "no detector is running")]),
         Section(f"Image topics ({watched})", topics or [_no_topics(environment)]),
     ]
 
 
-def _judge_discovery(snapshot: GraphSnapshot, environment: Mapping[str, str]) -> list[Finding]:
+def _judge_discovery(
+    snapshot: GraphSnapshot, environment: Mapping[str, str], multicast: str
+) -> list[Finding]:
     findings = []
+    found_otherwise = any(environment.get(name) for name in _WITHOUT_MULTICAST)
+    if multicast and snapshot.peer_found and not found_otherwise:
+        findings.append(
+            Finding(
+                WARN,
+                f"no multicast ({multicast}): nodes on other machines are not found",
+                _fix_of_discovery(environment),
+            )
+        )
     if snapshot.peer_found:
         findings.append(Finding(OK, "nodes in two processes of this machine find each other"))
     else:
         findings.append(
             Finding(
                 FAIL,
-                "nodes in two processes of this machine do not find each other: no multicast",
+                "nodes in two processes of this machine do not find each other"
+                + (f": no multicast ({multicast})" if multicast else ""),
                 _fix_of_discovery(environment),
             )
         )
@@ -72,8 +93,8 @@ def _fix_of_discovery(environment: Mapping[str, str]) -> str:
     if environment.get("ROS_DISCOVERY_SERVER"):
         return "start the discovery server at ROS_DISCOVERY_SERVER, or unset that variable"
     return (
-        "allow multicast on the network interface (ip link set lo multicast on; firewall: UDP "
-        "7400 to 7500 and 239.255.0.1; containers: --net=host), or name the other machines in "
+        "allow multicast on the network interface (ip link set INTERFACE multicast on; firewall: "
+        "UDP 7400 to 7500 and 239.255.0.1; containers: --net=host), or name the other machines in "
         "ROS_STATIC_PEERS"
     )
 

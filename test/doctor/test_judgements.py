@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The doctor's judgements, from facts that are made: each broken set-up is named, with a fix."""
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +18,7 @@ from ssd_ros.doctor.python_environment import PythonFacts
 from ssd_ros.doctor.ros_environment import RosFacts
 from ssd_ros.ros.graph_snapshot import Connection, GraphSnapshot, ImageTopic, RunningDetector
 
+ROOT = Path(__file__).parents[2]
 VENV = "/home/me/ws/venv"
 PYTHON = PythonFacts(
     (3, 12), f"{VENV}/bin/python3", VENV, "/usr", VENV, "jazzy", {(3, 12): "/opt/ros/jazzy"}, ""
@@ -56,8 +61,10 @@ def told(findings: list[Finding], level: str, what: str, fix: str = "") -> bool:
     )
 
 
-def judged(snapshot: GraphSnapshot, *asked: str, **environment: str) -> list[Finding]:
-    sections = graph.judge(snapshot, asked, environment)
+def judged(
+    snapshot: GraphSnapshot, *asked: str, multicast: str = "", **environment: str
+) -> list[Finding]:
+    sections = graph.judge(snapshot, asked, environment, multicast)
     return [finding for section in sections for finding in section.findings]
 
 
@@ -329,9 +336,28 @@ def test_without_image_topics_the_domain_is_told():
 def test_nodes_of_one_name_and_nodes_that_do_not_find_each_other_are_told():
     twins = replace(GRAPH, nodes=["/a", "/b", "/a"], peer_found=False)
     assert told(judged(twins), WARN, "2 nodes are named /a", "__node:=NAME")
-    assert told(judged(twins), FAIL, "do not find each other", "multicast on")
+    assert told(judged(twins), FAIL, "do not find each other", "INTERFACE multicast on")
     off = judged(twins, ROS_AUTOMATIC_DISCOVERY_RANGE="OFF")
     assert told(off, FAIL, "do not find each other", "unset ROS_AUTOMATIC_DISCOVERY_RANGE")
+
+
+def test_missing_multicast_is_told_where_nodes_of_other_machines_are_looked_for():
+    findings = judged(GRAPH, multicast="Network is unreachable")
+    assert told(findings, WARN, "(Network is unreachable): nodes on other", "ROS_STATIC_PEERS")
+    local = judged(GRAPH, multicast="x", ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    assert {finding.level for finding in local} == {OK}
+    alone = judged(replace(GRAPH, peer_found=False), multicast="Network is unreachable")
+    assert told(alone, FAIL, "find each other: no multicast (Network is unreachable)")
+
+
+def test_a_machine_without_a_network_has_no_multicast():
+    isolated = ["unshare", "--net", sys.executable]
+    if not shutil.which("unshare") or subprocess.run([*isolated, "-c", ""]).returncode:
+        pytest.skip("needs the right to make a network namespace")
+    code = "from ssd_ros.doctor import multicast; print(multicast.probe())"
+    command = [*isolated, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(("No such device", "Network is unreachable"))
 
 
 def test_findings_are_shown_with_the_fix_below_and_commands_whole():

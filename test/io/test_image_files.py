@@ -156,7 +156,5 @@ def test_a_png_with_a_broken_colour_profile_is_read_without_a_word(tmp_path, cap
     path = tmp_path / "a.png"
     PillowImage.fromarray(pixels).save(path, icc_profile=b"no profile" * 30)
     assert b"iCCP" in path.read_bytes()
-    cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    assert "libpng warning" in capfd.readouterr().err
     np.testing.assert_array_equal(image_files.read(path), pixels[..., ::-1])
     assert capfd.readouterr().err == ""

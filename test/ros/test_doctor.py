@@ -72,10 +72,13 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
     jpeg += ["-p", "transport:=compressed", "-r", f"image_raw/compressed:={graph.name('typed')}"]
     graph.start_command(jpeg, cwd=ROOT)
     PlayedCamera(graph, "forced", reliability=ReliabilityPolicy.BEST_EFFORT).stream(IMAGE)
+    second = {**parameters, "weights": "/no/such.safetensors"}
+    graph.start_process("ssd_ros.ros.detector_node", second, graph.name("second"))
     twins = [Node("twin", namespace=graph.namespace) for _ in range(2)]
     wait_for(lambda: Services(graph).state == "active", "the detector to be active")
+    graph.status("second/detector")
     try:
-        code, findings = examine(graph.name("absent"), *SECONDS)
+        code, findings = examine(graph.name("absent"), "--weights", "/neither.pth", *SECONDS)
     finally:
         for node in twins:
             node.destroy_node()
@@ -98,16 +101,9 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
     assert told(findings, "WARN", f"2 nodes are named {graph.name('twin')}")
     assert told(findings, "OK", f"{graph.name('forced')}: Image, best effort", "works with")
     assert told(findings, "WARN", f"{graph.name('typed')}: CompressedImage", "remap it")
-
-
-def test_wrong_weights_of_a_detector_and_of_the_command_are_named(graph, parameters):
-    graph.start_detector({**parameters, "weights": "/no/such.safetensors"})
-    graph.status("detector")
-    code, findings = examine("--weights", "/neither.pth", *SECONDS)
-    assert code == 1
-    name = graph.name("detector")
-    assert told(findings, "WARN", f"{name} is unconfigured", "ros2 lifecycle set")
-    assert told(findings, "FAIL", f"{name}: ", "'/no/such.safetensors'", "weights FILE")
+    second = graph.name("second/detector")
+    assert told(findings, "WARN", f"{second} is unconfigured", "ros2 lifecycle set")
+    assert told(findings, "FAIL", f"{second}: ", "'/no/such.safetensors'", "weights FILE")
     assert told(findings, "FAIL", "'/neither.pth'", "ssd_ros.weights list")
 
 

@@ -210,6 +210,8 @@ def test_values_are_taken_whose_type_alone_differs_and_unknown_names_are_warned_
     process = graph.start_process(
         "ssd_ros.ros.detector_node", {**parameters, **given, "score_treshold": 0.3, "wheels": 4}
     )
+    wait_for(lambda: "detecting on" in process.log or not process.alive, "the start of the node")
+    assert process.alive, process.log
     node = Services(graph)
     wait_for(lambda: node.state == "active", f"the node to be active; log: {process.log}")
     assert (node.get("score_threshold"), node.get("image_timeout")) == (1.0, 2.0)
