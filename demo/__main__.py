@@ -104,6 +104,10 @@ def _row(number: int, detection: LabelledBox | None, latency: float | None) -> s
     return ROW.format(number, detection.name, f"{detection.score:.2f}", place, took)
 
 
+def _median(latencies: Sequence[float]) -> str:
+    return f"{statistics.median(latencies):.0f} ms" if latencies else "unknown"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the demo.
 
@@ -152,10 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{listener.drawn} annotated images in '{options.out}'"
     )
     return 0
-
-
-def _median(latencies: Sequence[float]) -> str:
-    return f"{statistics.median(latencies):.0f} ms" if latencies else "unknown"
 
 
 def _listen(listener: Listener, options: argparse.Namespace, once: bool) -> None:

@@ -86,27 +86,6 @@ class Endpoints:
         )
 
 
-def _nothing_known() -> str:
-    return (
-        "type and QoS match; it sends nothing ('ros2 topic hz' shows that), or every image is "
-        f"lost in transport: {dds_profile.suggestion()}"
-    )
-
-
-def _fix_of_type(topic: str, theirs: str) -> str:
-    """What to do about a publisher of another type."""
-    if theirs.endswith("/CompressedImage"):
-        if topic.endswith("/compressed"):
-            base = topic.removesuffix("/compressed")
-            return f"set image_transport:=compressed and image_topics:={base}"
-        return (
-            f"let it publish on {topic}/compressed (remap it), and set image_transport:=compressed"
-        )
-    if theirs.endswith("/Image"):
-        return f"set image_transport:=raw and image_topics:={topic}"
-    return "choose an image topic"
-
-
 def shared_memory_obstacle(publisher: TopicEndpointInfo, own: TopicEndpointInfo) -> str:
     """Why Fast DDS on one machine delivers nothing although the endpoints match; else empty.
 
@@ -152,3 +131,24 @@ def _name(publisher: TopicEndpointInfo) -> str:
 
 def _reliability(info: TopicEndpointInfo) -> str:
     return info.qos_profile.reliability.name.lower()
+
+
+def _nothing_known() -> str:
+    return (
+        "type and QoS match; it sends nothing ('ros2 topic hz' shows that), or every image is "
+        f"lost in transport: {dds_profile.suggestion()}"
+    )
+
+
+def _fix_of_type(topic: str, theirs: str) -> str:
+    """What to do about a publisher of another type."""
+    if theirs.endswith("/CompressedImage"):
+        if topic.endswith("/compressed"):
+            base = topic.removesuffix("/compressed")
+            return f"set image_transport:=compressed and image_topics:={base}"
+        return (
+            f"let it publish on {topic}/compressed (remap it), and set image_transport:=compressed"
+        )
+    if theirs.endswith("/Image"):
+        return f"set image_transport:=raw and image_topics:={topic}"
+    return "choose an image topic"

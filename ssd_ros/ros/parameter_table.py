@@ -186,6 +186,11 @@ def check_choices(specs: Mapping[str, ParameterSpec], values: Mapping[str, Any])
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
 
 
+def split_list(text: str) -> list[str]:
+    """The items of a list that is written as [a, b] or a,b."""
+    return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
+
+
 def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     """Converts a launch argument to its parameter's type.
 
@@ -206,8 +211,3 @@ def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
         return kind(text)
     except ValueError:
         raise ValueError(f"{name} must be of type {kind.__name__}, got '{text}'") from None
-
-
-def split_list(text: str) -> list[str]:
-    """The items of a list that is written as [a, b] or a,b."""
-    return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
