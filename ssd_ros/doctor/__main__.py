@@ -93,7 +93,7 @@ def _graph(options: argparse.Namespace) -> Sequence[Section]:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn, os.dup2, (2, 1)) as pool:
             snapshot = pool.submit(probe, options.seconds, options.topics).result()
-        return graph.judge(snapshot, options.topics, os.environ, multicast.probe())
+        return graph.judge(snapshot, os.environ, multicast.probe())
     except Exception as error:
         text = f"no ROS node can be made: {type(error).__name__}: {error}"
         fix = "check RMW_IMPLEMENTATION, ROS_DOMAIN_ID and the Fast DDS profile"
@@ -108,7 +108,9 @@ def _without_ros(arguments: Sequence[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ssd_ros.doctor", description=__doc__)
     add = parser.add_argument
-    add("topics", nargs="*", metavar="TOPIC", help="image topics to check besides all that exist")
+    add(
+        "topics", nargs="*", metavar="TOPIC", help="image topics to check (default: all that exist)"
+    )
     add("--weights", default="coco", help="weights to check (default: %(default)s)")
     add(
         "--seconds",

@@ -64,9 +64,11 @@ def as_json(sections: Sequence[Section]) -> dict[str, Any]:
 
 
 def _wrapped(start: str, text: str) -> list[str]:
+    # Names and texts of a ROS graph can be anything, and terminals obey control characters.
+    shown = "".join(c if c.isprintable() else ascii(c).strip("'") for c in text)
     # Commands are copied from here: no word is cut, and no hyphen is a place to break.
     return textwrap.wrap(
-        text,
+        shown,
         _WIDTH,
         initial_indent=start,
         subsequent_indent=" " * len(start),

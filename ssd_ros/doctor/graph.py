@@ -25,14 +25,12 @@ _LEVELS = (OK, WARN, FAIL, WARN)  # of diagnostic_msgs: OK, WARN, ERROR, STALE
 
 def judge(
     snapshot: GraphSnapshot,
-    asked: Sequence[str] = (),
     environment: Mapping[str, str] = {},
     multicast: str = "",
 ) -> list[Section]:
     """Sections about a graph.
 
     Args:
-        asked: image topics that the user named.
         environment: variables of the process that looked.
         multicast: why multicast does not work; empty if it does.
     """
@@ -41,7 +39,7 @@ def judge(
         for detector in snapshot.detectors
         for finding in _judge_detector(detector, snapshot)
     ]
-    topics = [_judge_topic(topic, snapshot, topic.name in asked) for topic in snapshot.topics]
+    topics = [_judge_topic(topic, snapshot) for topic in snapshot.topics]
     watched = f"watched for {snapshot.seconds:g} s"
     return [
         Section("Discovery", _judge_discovery(snapshot, environment, multicast)),
@@ -123,12 +121,12 @@ def _judge_detector(detector: RunningDetector, snapshot: GraphSnapshot) -> list[
         )
     for topic, connections in detector.subscriptions.items():
         if not connections:
-            others = [item.name for item in snapshot.topics if item.kind]
+            nearest = _nearest(topic, snapshot.existing)
             findings.append(
                 Finding(
                     FAIL,
                     f"{name}: nobody publishes {topic}",
-                    f"start the camera driver, or set image_topics:={_nearest(topic, others)}",
+                    f"start the camera driver, or set image_topics:={nearest}",
                 )
             )
         findings += [
@@ -172,16 +170,15 @@ def _fix_of_status(text: str) -> str:
     return "docs/troubleshooting.md has an entry for this text"
 
 
-def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot, asked: bool) -> Finding:
+def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
     if not topic.kind:
-        others = [item.name for item in snapshot.topics if item.kind]
         return Finding(
             FAIL,
             f"{topic.name}: nobody publishes it",
             "start the camera driver in the same ROS domain, or use "
-            f"{_nearest(topic.name, others)}",
+            f"{_nearest(topic.name, snapshot.existing)}",
         )
-    bad = FAIL if asked else WARN
+    bad = FAIL if snapshot.asked else WARN
     kind = topic.kind.rpartition("/")[2]
     publishers = ", ".join(sorted({c.publisher for c in topic.connections}))
     text = f"{topic.name}: {kind}, {topic.qos}, from {publishers}"
@@ -204,7 +201,9 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot, asked: bool) -> Fin
     rate = f"{topic.rate:.1f} Hz" if topic.rate else f"{topic.received} image"
     if topic.error:
         return Finding(
-            bad, f"{text}, {rate}: {topic.error}", "see docs/troubleshooting.md, Encodings"
+            bad,
+            f"{text}, {rate}: {topic.error}",
+            "docs/troubleshooting.md has an entry for this text",
         )
     if not topic.stamped:
         return Finding(

@@ -22,7 +22,7 @@ from ssd_ros.ros.discovery_peer import PREFIX, Peer, peer
 from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.graph_snapshot import Connection, GraphSnapshot, ImageTopic, RunningDetector
 from ssd_ros.ros.image_topics import COMPRESSED, RAW, image_topics
-from ssd_ros.ros.topic_watch import TopicWatch
+from ssd_ros.ros.topic_watch import SUFFIX, TopicWatch
 
 T = TypeVar("T")
 NAME = "_ssd_ros_doctor"
@@ -39,7 +39,7 @@ def probe(seconds: float, names: Sequence[str] = ()) -> GraphSnapshot:
 
     Args:
         seconds: to listen to image topics and /diagnostics, at least.
-        names: image topics to look at, too, which need not exist.
+        names: image topics to subscribe to; none means all that exist.
     """
     with ExitStack() as stack:
         rclpy.init(args=[])
@@ -70,11 +70,13 @@ class _Probe:
         self._spin(other.started, PEER_START)
         peer_found = self._spin(partial(self._knows, other.name), DISCOVERY_TIMEOUT)
         topics = [watch.result() for watch in self._watches.values()]
-        absent = [ImageTopic(name) for name in self._names if name not in self._watches]
+        seen = {topic.name.removesuffix(SUFFIX) for topic in topics} | self._watches.keys()
         return GraphSnapshot(
             seconds,
             self._nodes(),
-            [*absent, *topics],
+            list(image_topics(self._node)),
+            self._names,
+            [*(ImageTopic(name) for name in self._names if name not in seen), *topics],
             [found for name in self._detector_names() if (found := self._detector(name))],
             bool(self._node.get_publishers_info_by_topic("/clock")),
             peer_found,
@@ -95,7 +97,8 @@ class _Probe:
     def _look(self) -> None:
         """Subscribes to new image topics, and follows the QoS of their publishers."""
         for name, kind in image_topics(self._node).items():
-            if name not in self._watches:
+            asked = not self._names or {name, name.removesuffix(SUFFIX)} & set(self._names)
+            if asked and name not in self._watches:
                 self._watches[name] = TopicWatch(self._node, name, kind)
         for watch in self._watches.values():
             watch.adapt()

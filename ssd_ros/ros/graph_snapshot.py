@@ -75,7 +75,9 @@ class GraphSnapshot:
     Attributes:
         seconds: for which it was watched.
         nodes: fully qualified names; one that several nodes have is there as often.
-        topics: image topics, those of detectors' outputs left out.
+        existing: names of all image topics, those of detectors' outputs left out.
+        asked: resolved names of the image topics that were asked for; none means all.
+        topics: those that were watched, and those that were asked for and do not exist.
         detectors: in the order of their names.
         has_clock: whether somebody publishes /clock.
         peer_found: whether a node in another process was discovered.
@@ -83,6 +85,8 @@ class GraphSnapshot:
 
     seconds: float
     nodes: Sequence[str] = ()
+    existing: Sequence[str] = ()
+    asked: Sequence[str] = ()
     topics: Sequence[ImageTopic] = ()
     detectors: Sequence[RunningDetector] = ()
     has_clock: bool = False

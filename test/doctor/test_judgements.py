@@ -51,7 +51,9 @@ DETECTOR = RunningDetector(
     [(0, "/detector", "active"), (0, "/detector: /camera/image_raw", "100 images processed")],
     {"/camera/image_raw": [Connection("driver")]},
 )
-GRAPH = GraphSnapshot(5.0, ["/detector", "/driver"], [CAMERA], [DETECTOR])
+GRAPH = GraphSnapshot(
+    5.0, ["/detector", "/driver"], [CAMERA.name], topics=[CAMERA], detectors=[DETECTOR]
+)
 
 
 def told(findings: list[Finding], level: str, what: str, fix: str = "") -> bool:
@@ -61,10 +63,8 @@ def told(findings: list[Finding], level: str, what: str, fix: str = "") -> bool:
     )
 
 
-def judged(
-    snapshot: GraphSnapshot, *asked: str, multicast: str = "", **environment: str
-) -> list[Finding]:
-    sections = graph.judge(snapshot, asked, environment, multicast)
+def judged(snapshot: GraphSnapshot, multicast: str = "", **environment: str) -> list[Finding]:
+    sections = graph.judge(snapshot, environment, multicast)
     return [finding for section in sections for finding in section.findings]
 
 
@@ -296,7 +296,12 @@ JPEG = "sensor_msgs/msg/CompressedImage"
             "QoS does not match",
             "remove the override",
         ),
-        ({"error": "encoding 'x' is not supported"}, WARN, "encoding 'x' is not", "Encodings"),
+        (
+            {"error": "encoding 'x' is not supported"},
+            WARN,
+            "encoding 'x' is not",
+            "troubleshooting",
+        ),
         ({"stamped": False}, WARN, "the stamp is 0", "header.stamp"),
         (
             {"kind": JPEG, "name": "/jpeg"},
@@ -312,7 +317,7 @@ def test_what_is_wrong_with_an_image_topic_is_named(changed, level, what, fix):
     if topic.kind:
         assert told(findings, level, what, fix)
     if topic.stamped:  # of topics that the user asked for, what keeps all detections away is worse
-        asked = judged(replace(GRAPH, topics=[topic], detectors=[]), topic.name)
+        asked = judged(replace(GRAPH, topics=[topic], detectors=[], asked=[topic.name]))
         assert told(asked, FAIL, what)
 
 
@@ -323,8 +328,8 @@ def test_a_compressed_topic_is_told_with_its_transport():
 
 
 def test_a_topic_that_does_not_exist_is_told_with_the_nearest_one():
-    topics = [ImageTopic("/camera/image_rw"), CAMERA]
-    findings = judged(replace(GRAPH, topics=topics), "/camera/image_rw")
+    absent = ImageTopic("/camera/image_rw")
+    findings = judged(replace(GRAPH, topics=[absent], asked=[absent.name]))
     assert told(findings, FAIL, "/camera/image_rw: nobody publishes it", "use /camera/image_raw")
 
 
@@ -369,6 +374,7 @@ def test_findings_are_shown_with_the_fix_below_and_commands_whole():
     assert lines[3].startswith("       bad")
     assert lines[-2].startswith("       -> python -m")
     assert command.split()[-1] in lines[-1]
+    assert r"\x1b[2J" in as_text(Section("", [Finding(OK, "\x1b[2J")]))
     assert worst([section]) == as_json([section])["level"] == WARN
     assert as_json([section])["sections"][0]["findings"][0] == {
         "level": OK,

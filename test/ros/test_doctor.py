@@ -82,7 +82,8 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
     wait_for(lambda: Services(graph).state == "active", "the detector to be active")
     graph.status("second/detector")
     try:
-        code, findings = examine(graph.name("absent"), "--weights", "/neither.pth", *SECONDS)
+        asked = map(graph.name, ("absent", "forced", "typed"))
+        code, findings = examine(*asked, "--weights", "/neither.pth", *SECONDS)
     finally:
         for node in twins:
             node.destroy_node()
@@ -104,7 +105,7 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
     assert told(findings, "FAIL", f"{name} uses simulated time, but nobody publishes /clock")
     assert told(findings, "WARN", f"2 nodes are named {graph.name('twin')}")
     assert told(findings, "OK", f"{graph.name('forced')}: Image, best effort", "works with")
-    assert told(findings, "WARN", f"{graph.name('typed')}: CompressedImage", "remap it")
+    assert told(findings, "FAIL", f"{graph.name('typed')}: CompressedImage", "remap it")
     second = graph.name("second/detector")
     assert told(findings, "WARN", f"{second} is unconfigured", "ros2 lifecycle set")
     assert told(findings, "FAIL", f"{second}: ", "'/no/such.safetensors'", "weights FILE")
