@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding, Section
-from ssd_ros.image import printable
 from ssd_ros.ros.graph_snapshot import GraphSnapshot, ImageTopic, RunningDetector
 
 _SUFFIX = "/compressed"
@@ -145,28 +144,35 @@ def _statuses(detector: RunningDetector) -> list[Finding]:
         if not connections or any(connection.obstacle for connection in connections)
     }
     return [
-        Finding(_LEVELS[min(level, 3)], f"{source}: {printable(text)}", _fix_of_status(text))
+        Finding(
+            _LEVELS[min(level, 3)],
+            f"{source}: {text}",
+            _fix_of_status(detector.name, text),
+        )
         for level, source, text in detector.statuses
         if level and source not in told and (level == 2 or source != detector.name)
     ]
 
 
 def _state(detector: RunningDetector) -> Finding:
-    own = {source: text for _, source, text in detector.statuses}.get(detector.name, "")
-    told = f": {printable(own)}" if own and own != detector.state else ""
-    text = (
-        f"{detector.name} is {detector.state}, weights {detector.parameters.get('weights')}{told}"
-    )
-    if detector.state == "active":
-        return Finding(OK, text)
-    steps = ("configure", "activate") if detector.state == "unconfigured" else ("activate",)
-    commands = "; ".join(f"ros2 lifecycle set {detector.name} {step}" for step in steps)
+    name, state = detector.name, detector.state
+    level, own = {s: (level, text) for level, s, text in detector.statuses}.get(name, (0, ""))
+    told = f": {own}" if own and own != state else ""
+    text = f"{name} is {state}, weights {detector.parameters.get('weights')}{told}"
+    if state == "active" and own == "paused":
+        enable = f'ros2 service call {name}/enable std_srvs/srv/SetBool "{{data: true}}"'
+        return Finding(WARN, text, enable)
+    if state == "active":
+        return Finding(WARN, text, _fix_of_status(name, own)) if level == 1 else Finding(OK, text)
+    steps = ("configure", "activate") if state == "unconfigured" else ("activate",)
+    commands = "; ".join(f"ros2 lifecycle set {name} {step}" for step in steps)
     return Finding(WARN, text, f"{commands}, once what is wrong is corrected")
 
 
-def _fix_of_status(text: str) -> str:
+def _fix_of_status(detector: str, text: str) -> str:
     if "weights" in text:
-        return "ros2 param set NODE weights FILE, then configure and activate the node again"
+        steps = "; ".join(f"ros2 lifecycle set {detector} {s}" for s in ("configure", "activate"))
+        return f"ros2 param set {detector} weights FILE; {steps}"
     return "docs/troubleshooting.md has an entry for this text"
 
 
@@ -234,4 +240,4 @@ def _no_topics(environment: Mapping[str, str]) -> Finding:
 def _nearest(name: str, others: Sequence[str]) -> str:
     """The most similar of other topics, else all of them."""
     near = difflib.get_close_matches(name, others, n=1)
-    return printable(near[0] if near else " or ".join(others) or "a topic that exists")
+    return near[0] if near else " or ".join(others) or "a topic that exists"

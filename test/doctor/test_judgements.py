@@ -242,8 +242,15 @@ def test_an_environment_that_does_not_fit_is_named(changed, level, what, fix):
             },
             FAIL,
             "/detector: cannot read weights file 'x'",
-            "ros2 param set NODE weights FILE",
+            "ros2 param set /detector weights FILE; ros2 lifecycle set /detector configure; ",
         ),
+        (
+            {"statuses": [(1, "/detector", "paused")]},
+            WARN,
+            "is active, weights coco: paused",
+            "true",
+        ),
+        ({"statuses": [(1, "/detector", "no class 'x'")]}, WARN, "no class 'x'", "troubleshooting"),
         ({"state": "inactive"}, WARN, "is inactive", "ros2 lifecycle set /detector activate"),
         (
             {"parameters": {"use_sim_time": True}},
