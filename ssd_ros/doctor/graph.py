@@ -150,7 +150,7 @@ def _statuses(detector: RunningDetector) -> list[Finding]:
             _fix_of_status(detector.name, text),
         )
         for level, source, text in detector.statuses
-        if level and source not in told and (level == 2 or source != detector.name)
+        if level and source != detector.name and source not in told
     ]
 
 
@@ -159,6 +159,8 @@ def _state(detector: RunningDetector) -> Finding:
     level, own = {s: (level, text) for level, s, text in detector.statuses}.get(name, (0, ""))
     told = f": {own}" if own and own != state else ""
     text = f"{name} is {state}, weights {detector.parameters.get('weights')}{told}"
+    if level == 2:
+        return Finding(FAIL, text, _fix_of_status(name, own))
     if state == "active" and own == "paused":
         enable = f'ros2 service call {name}/enable std_srvs/srv/SetBool "{{data: true}}"'
         return Finding(WARN, text, enable)

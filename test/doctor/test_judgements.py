@@ -241,7 +241,7 @@ def test_an_environment_that_does_not_fit_is_named(changed, level, what, fix):
                 "statuses": [(2, "/detector", "cannot read weights file 'x'")],
             },
             FAIL,
-            "/detector: cannot read weights file 'x'",
+            "/detector is unconfigured, weights coco: cannot read weights file 'x'",
             "ros2 param set /detector weights FILE; ros2 lifecycle set /detector configure; ",
         ),
         (

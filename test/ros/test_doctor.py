@@ -107,8 +107,9 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
     assert told(findings, "OK", f"{graph.name('forced')}: Image, best effort", "works with")
     assert told(findings, "FAIL", f"{graph.name('typed')}: CompressedImage", "remap it")
     second = graph.name("second/detector")
-    assert told(findings, "WARN", f"{second} is unconfigured", "ros2 lifecycle set")
-    assert told(findings, "FAIL", f"{second}: ", "'/no/such.safetensors'", "weights FILE")
+    assert told(
+        findings, "FAIL", f"{second} is unconfigured", "'/no/such.safetensors'", "weights FILE"
+    )
     assert told(findings, "FAIL", "'/neither.pth'", "ssd_ros.weights list")
 
 
