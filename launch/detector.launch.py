@@ -35,8 +35,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _description(spec: ParameterSpec) -> str:
-    values = f" Values: {spec.allowed}." if spec.allowed else ""
-    return f"{spec.text}{values} Default: value in params_file."
+    return f"{spec.described} Default: value in params_file."
 
 
 def _detector(context: LaunchContext) -> list[Node]:

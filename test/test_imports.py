@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.io": SHARED,
     "ssd_ros.io.bags": SHARED | {"ssd_ros.io", "ssd_ros.messages"},
     "ssd_ros.detect": SHARED | DETECTOR | {"ssd_ros.io"},
-    "ssd_ros.doctor": SHARED | DETECTOR | {"ssd_ros.io"},
+    # ros: what it found, without rclpy; the rest is imported once ROS is known to be there
+    "ssd_ros.doctor": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.ros"},
     "ssd_ros.ros": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.messages"},
     "training": SHARED | DETECTOR | {"ssd_ros.io"},
     "demo": ALL,

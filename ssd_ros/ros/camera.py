@@ -193,10 +193,7 @@ class Camera:
         except Exception:
             self.give_up("failed")
             raise
-        with self._slot.counting() as counts:
-            counts.processed += 1
-            counts.latencies.append(age(frame.header, self._node.get_clock()))
-            counts.processing_latency.append(time.monotonic() - frame.received_at)
+        self._slot.note_processed(frame, self._node.get_clock())
         if self._annotated.get_subscription_count():
             canvas = annotate(frame.image, detections, classes)
             self._annotated.publish(fill_image(ImageMsg(header=frame.header), canvas, "bgr8"))

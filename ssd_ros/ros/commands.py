@@ -47,6 +47,5 @@ def _usage(name: str) -> str:
         "Parameters (default):",
     ]
     for parameter, spec in specs.items():
-        allowed = f" Values: {spec.allowed}." if spec.allowed else ""
-        lines.append(f"  {parameter} ({spec.default!r}): {spec.text}{allowed}")
+        lines.append(f"  {parameter} ({spec.default!r}): {spec.described}")
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 from ssd_ros.ros.parameter_table import DETECTOR
 from ssd_ros.ros.parameter_updates import ParameterUpdates
-from ssd_ros.ros.parameters import declare
+from ssd_ros.ros.parameters import declare, warn_of_unknown
 from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
 from ssd_ros.ros.weights_download import WeightsDownload
@@ -50,6 +50,7 @@ class DetectorNode(GuardedLifecycleNode):
         super().__init__("detector", **options)
         for name, spec in DETECTOR.items():
             declare(self, name, spec)
+        warn_of_unknown(self, DETECTOR)
         # With the base class's lock:
         self._state = NodeState.UNCONFIGURED
         self._enabled = True

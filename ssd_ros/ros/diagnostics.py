@@ -16,7 +16,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
@@ -27,6 +27,7 @@ from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.failures import REMEMBERED, FailureLog
 from ssd_ros.ros.frames import CameraSnapshot
+from ssd_ros.ros.image_topics import image_topics
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 
@@ -107,6 +108,7 @@ class CameraMonitor:
         self._bad = self._too_old = 0  # counts at the previous check
         self._bad_at = self._too_old_at = -math.inf  # when they last grew
         self._problem = self._logged = ""  # kinds, as `_judge` gives them
+        self._told_unstamped = False
 
     def check(self, timeout: float, other_topics: Callable[[], Iterable[str]]) -> Report:
         """The camera's status, and what is to be logged.
@@ -117,6 +119,19 @@ class CameraMonitor:
                 no image arrives.
         """
         camera = self._camera.snapshot()
+        report = self._check(camera, timeout, other_topics)
+        if self._told_unstamped or not camera.counts.unstamped:
+            return report
+        self._told_unstamped = True
+        text = (
+            f"images on '{camera.topic}' have the stamp 0, or the clock is not set: their latency "
+            "is not measured, and max_frame_age would drop them"
+        )
+        return replace(report, warnings=(*report.warnings, text))
+
+    def _check(
+        self, camera: CameraSnapshot, timeout: float, other_topics: Callable[[], Iterable[str]]
+    ) -> Report:
         self._note_growth(camera)
         level, problem, summary = self._judge(camera, timeout, other_topics)
         status = _status(self._name, "", level, summary, _camera_values(camera))
@@ -206,10 +221,8 @@ class DiagnosticsPublisher:
         self._publisher.publish(message)
 
     def _other_image_topics(self) -> list[str]:
-        types = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
-        own = {name for camera in self._cameras for name in (camera.topic, camera.annotated_topic)}
-        topics = self._node.get_topic_names_and_types()
-        return [name for name, kinds in topics if types & set(kinds) and name not in own]
+        own = {camera.topic for camera in self._cameras}
+        return [name for name in image_topics(self._node) if name not in own]
 
 
 def _camera_values(camera: CameraSnapshot) -> dict[str, object]:

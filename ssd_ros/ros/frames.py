@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,9 @@ class Counts:
     Attributes:
         failed: frames in which detection failed.
         discarded: frames of before a pause or a transition that were not processed in time.
-        latencies: seconds from the stamps of the latest frames to their detections' publication.
+        unstamped: processed frames whose stamp is 0, or for which the clock is not set.
+        latencies: seconds from the stamps of the latest frames to their detections' publication;
+            without the unstamped ones.
         processing_latency: seconds from the arrival of the latest frames to the same.
     """
 
@@ -42,6 +45,7 @@ class Counts:
     bad: int = 0
     failed: int = 0
     discarded: int = 0
+    unstamped: int = 0
     last_bad: str = ""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     processing_latency: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -105,6 +109,18 @@ class FrameSlot:
         """Adds a frame to one of the counts."""
         with self.counting() as counts:
             setattr(counts, name, getattr(counts, name) + 1)
+
+    def note_processed(self, frame: DecodedFrame, clock: Clock) -> None:
+        """Counts a frame whose detections have just been published, and its latencies."""
+        known = bool(
+            clock.now().nanoseconds and (frame.header.stamp.sec or frame.header.stamp.nanosec)
+        )
+        with self._lock:
+            self._counts.processed += 1
+            self._counts.unstamped += not known
+            self._counts.processing_latency.append(time.monotonic() - frame.received_at)
+            if known:
+                self._counts.latencies.append(age(frame.header, clock))
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:

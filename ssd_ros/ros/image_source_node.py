@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +24,9 @@ from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import process
 from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
-from ssd_ros.ros.parameters import declare
+from ssd_ros.ros.parameters import declare, warn_of_unknown
+
+WARN_EVERY = 10.0  # seconds between two warnings about images that cannot be read
 
 
 class ImageSource(Node):
@@ -59,9 +63,12 @@ class ImageSource(Node):
             )
         self._publishers_in_use = [p for p in (self._raw, self._compressed) if p is not None]
         self.published = 0
+        self._unreadable = 0  # images since the last warning
+        self._warned_at = -math.inf
         self._finished = False
         self._period = 1 / rate
         answer_always(self, self.report_failure)
+        warn_of_unknown(self, IMAGE_SOURCE)
         topics = ", ".join(f"'{p.topic_name}'" for p in self._publishers_in_use)
         self.get_logger().info(f"publishing '{source}' on {topics} at {rate:g} Hz")
 
@@ -89,6 +96,15 @@ class ImageSource(Node):
         check_choices(IMAGE_SOURCE, {name: value})
         return value
 
+    def _note_unreadable(self, reason: str) -> None:
+        self._unreadable += 1
+        if time.monotonic() - self._warned_at < WARN_EVERY:
+            return
+        count = self._unreadable
+        since = f" ({count} images in {WARN_EVERY:g} s)" if count > 1 else ""
+        self.get_logger().warning(f"{reason}{since}")
+        self._warned_at, self._unreadable = time.monotonic(), 0
+
     def _seen(self) -> bool:
         counts = (p.get_subscription_count() for p in self._publishers_in_use)
         return min(counts) >= self._wait_for
@@ -102,7 +118,7 @@ class ImageSource(Node):
             self._finished = True
             raise ExternalShutdownException from None
         except ImageError as error:  # one broken file in a folder
-            self.get_logger().warning(str(error))
+            self._note_unreadable(str(error))
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         if self._raw is not None:

@@ -43,6 +43,11 @@ class ParameterSpec:
             return f"{self.bounds[0]:g} to {self.bounds[1]:g}"
         return ", ".join(self.choices) or self.values
 
+    @property
+    def described(self) -> str:
+        """The text with the allowed values, as documentation and launch arguments show it."""
+        return f"{self.text} Values: {self.allowed}." if self.allowed else self.text
+
 
 _THRESHOLDS = Thresholds()
 
@@ -83,7 +88,9 @@ DETECTOR: dict[str, ParameterSpec] = {
     "precision": ParameterSpec(
         "auto",
         "Number format of the network. auto selects fp16 on CUDA; on a CPU with OpenVINO int8 if "
-        "the weights are quantised, else bf16 if the processor has it in hardware; else fp32.",
+        "the weights are quantised, else bf16 if the processor has it in hardware; else fp32. "
+        "OpenVINO refuses what the processor lacks; PyTorch uses fp32, and the log says why, where "
+        "half precision changes the outputs.",
         choices=("auto", *PRECISIONS),
     ),
     "threads": ParameterSpec(0, "CPU threads of the network; 0 uses every core.", bounds=(0, 1024)),
@@ -120,8 +127,9 @@ DETECTOR: dict[str, ParameterSpec] = {
     ),
     "mono16_range": ParameterSpec(
         PERCENTILES,
-        "Values of a 16-bit grey image that become 0 to 255: percentiles takes them from each "
-        "image, 10bit to 16bit are fixed. Thermal cameras send 12 or 14 bits in mono16.",
+        "Values of a 16-bit grey image (mono16, 16UC1, PNG, TIFF) that become 0 to 255: "
+        "percentiles takes them from each image, 10bit to 16bit are fixed. Thermal cameras send 12 "
+        "or 14 bits.",
         choices=RANGES,
         live=False,
     ),
@@ -178,6 +186,11 @@ def check_choices(specs: Mapping[str, ParameterSpec], values: Mapping[str, Any])
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
 
 
+def split_list(text: str) -> list[str]:
+    """The items of a list that is written as [a, b] or a,b."""
+    return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
+
+
 def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     """Converts a launch argument to its parameter's type.
 
@@ -189,7 +202,7 @@ def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     """
     kind = type(spec.default)
     if kind is list:
-        return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
+        return split_list(text)
     if kind is bool:
         if text.strip().lower() not in ("true", "false", "yes", "no", "on", "off"):
             raise ValueError(f"{name} must be true or false, got '{text}'")

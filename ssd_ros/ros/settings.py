@@ -84,7 +84,12 @@ def find_problems(
             problems[name] = str(error)
     if "image_topics" not in problems:
         names, compressed = values["image_topics"], values["image_transport"] == "compressed"
-        if not names or not all(names) or len(set(names)) != len(names):
+        if not names or not all(names):
+            problems["image_topics"] = (
+                "image_topics must be the names of one or more topics, such as "
+                f"['/camera/image_raw'], got {list(names)}"
+            )
+        elif len(set(names)) != len(names):
             problem = f"image_topics must be different topic names, got {list(names)}"
             problems["image_topics"] = problem
         elif resolve is not None:

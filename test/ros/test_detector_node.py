@@ -568,7 +568,7 @@ def test_weights_and_their_classes_are_set_together(running, images, other_weigh
 
 
 def test_a_parameter_of_the_wrong_type_at_start_is_named_without_a_traceback(graph):
-    detector = graph.start_process("ssd_ros.ros.detector_node", {"score_threshold": 1})
+    detector = graph.start_process("ssd_ros.ros.detector_node", {"score_threshold": "high"})
     assert detector.exit_code() == 1, detector.log
     assert "score_threshold" in detector.log
     assert "Traceback" not in detector.log
