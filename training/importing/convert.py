@@ -238,13 +238,8 @@ def _split(
     names: Mapping[str, str], fractions: Sequence[float], seed: int
 ) -> tuple[dict[str, list[str]], str]:
     """Divides ids by the paths of their images."""
-    parts, count = split.split(list(names), fractions, seed)
-    how = (
-        f"in {count} groups of images, by recording where names tell it"
-        if count
-        else "by image, as names and folders tell no recordings"
-    )
-    return {k: [names[n] for n in part] for k, part in parts.items()}, f"{how}, seed {seed}"
+    parts, groups = split.split(list(names), fractions, seed)
+    return {k: [names[n] for n in part] for k, part in parts.items()}, f"{groups}, seed {seed}"
 
 
 def _write(folder: Path, images: Sequence[LabelledImage], ids: Sequence[str], link: bool) -> None:
