@@ -66,8 +66,8 @@ def test_classes_have_one_spelling_in_every_command(root, tmp_path, spelling, ca
     assert voc_main(["check", str(root), "--classes", *spelling]) == 0
     given = [str(out / run_files.LAST), "--data", str(root), "--device", "cpu"]
     assert evaluate.main([*given, "--classes", *spelling]) == 0
-    kinds = {defect.kind for defect in voc_check.check(root, ["disc"]).defects}
-    assert kinds == {"unknown class"}
+    report = voc_check.check(root, ["disc"])
+    assert (report.ignored, report.defects) == ({"square": 4}, [])
 
 
 def test_a_run_can_be_made_longer_and_shorter(root, tmp_path, capsys):
