@@ -32,10 +32,10 @@ def download(root: Path, year: str) -> None:
 def import_and_check(given: argparse.Namespace) -> int:
     """Imports a dataset and checks the result. Returns the exit status."""
     complete = importing.run_import(given)
-    report = voc_check.check(given.target, decode=False)  # just done
+    report = voc_check.check(given.target, exif_view=given.exif_view, decode=False)  # just done
     print(f"\ncheck of {given.target}:")
     print_report(report)
-    print(f"\ntrain: {importing.training_command(given.target)}")
+    print(f"\ntrain: {importing.training_command(given.target, given.exif_view)}")
     return 0 if complete and not report.defects else 1
 
 
