@@ -64,7 +64,7 @@ def test_a_recording_too_large_for_one_set_is_divided_into_blocks_of_neighbours(
     assert str(groups).startswith(
         "in 15 blocks of successive images, as 1 numbered series with more than 40% of the images "
     )
-    assert str(groups).endswith(", and in 1 groups of images, by recording where names tell it")
+    assert str(groups).endswith(", and in 1 group of images, by recording where names tell it")
 
 
 def test_copies_of_a_frame_are_in_one_block():

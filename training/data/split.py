@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ssd_ros.command_line import plural
+
 NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 _EXPORTED = re.compile(r"(_(jpe?g|png|bmp|webp))?\.rf\.[0-9a-zA-Z]+$")  # Roboflow's copies
 _NUMBER = re.compile(r"\d+(?=\D*$)")  # the last one: that of the frame
@@ -53,7 +55,9 @@ class Groups:
                 "where blocks meet may be in different sets)"
             )
         if others:
-            texts.append(f"in {others} groups of images, by recording where names tell it")
+            texts.append(
+                f"in {plural(others, 'group')} of images, by recording where names tell it"
+            )
         return ", and ".join(texts)
 
 

@@ -149,7 +149,9 @@ def _figures(items: Iterable[_Item], classes: Sequence[str]) -> list[gallery.Fig
         except ValueError:
             image = np.full((60, _SIDE, 3), 200, np.uint8)  # the caption has the reason
         counts = Counter(item.annotation.names)
-        inside = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        inside = ", ".join(
+            f"{name} ×{count}" if count > 1 else name for name, count in sorted(counts.items())
+        )
         texts = [f"{item.image.name}: {inside or 'no objects'}"]
         texts += [f"{defect.kind}: {defect.detail}" for defect in item.defects[:4]]
         if len(item.defects) > 4:
