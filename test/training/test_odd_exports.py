@@ -4,6 +4,7 @@
 import json
 import shutil
 import unicodedata
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from made_dataset import make_set
 from PIL import Image
 
-from training.data import voc
+from ssd_ros.io import image_files
+from training.data import samples, voc
 from training.importing import voc_files, yolo_files
 from training.importing.convert import Options, convert, read
 from training.importing.files import SourceFiles
@@ -200,10 +202,8 @@ def test_fractions_of_a_turned_photograph_are_of_the_chosen_view(yolo, tmp_path,
     given = ["import", str(yolo), str(tmp_path / "new"), "--exif-view", view]
     assert main([*given, "--split", "1"]) == 0
     assert ("1 images are turned by their EXIF" in capsys.readouterr().out) == (view == "auto")
-    from training.data.samples import load
-
-    samples, _ = load(voc.find_images(tmp_path / "new", "trainval"))
-    (sample,) = (s for s in samples if s.record.image.suffix == ".jpg")
+    loaded, _ = samples.load(voc.find_images(tmp_path / "new", "trainval"))
+    (sample,) = (s for s in loaded if s.record.image.suffix == ".jpg")
     expected = [0, 0, 90, 60] if view == "stored" else [0, 0, 45, 120]
     assert sample.boxes.round().astype(int).tolist() == [expected]
 
@@ -393,6 +393,21 @@ def test_a_crowd_is_what_says_so(original, root):
     put_text(root / "a.json", json.dumps(coco([(1, "0000.png")], marks)))
     (image,) = read(root)[1].images
     assert [item.difficult for item in image.objects] == [False] * 3 + [True] * 3
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def test_each_image_is_decoded_once(original, tmp_path, monkeypatch):
+    decoded, decode = Counter(), image_files.read
+
+    def count(path):
+        decoded[path.name] += 1
+        return decode(path)
+
+    monkeypatch.setattr(image_files, "read", count)
+    assert main(["import", str(original), str(tmp_path / "new")]) == 0
+    assert decoded == dict.fromkeys((f"000{i}.png" for i in range(4)), 1)
 
 
 # --- image sets ----------------------------------------------------------------------------------

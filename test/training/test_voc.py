@@ -307,6 +307,13 @@ def test_two_files_of_one_name_are_a_defect_and_end_a_training(root, file, other
         voc.find_images(root, "trainval")
 
 
+def test_images_that_were_decoded_before_need_not_be_decoded_again(root):
+    path = root / "JPEGImages" / "0002.png"
+    path.write_bytes(path.read_bytes()[:200])  # the header is whole
+    assert [defect.kind for defect in check(root).defects] == ["unreadable image"]
+    assert check(root, decode=False).defects == []
+
+
 def test_objects_of_other_classes_are_counted_and_no_defects(root, capsys):
     plant(root, xml(("disk", (9, 1, 3, 9), 0), ("disc", (9, 1, 9, 9), 0)))
     assert main(["check", str(root), "--classes", "disc"]) == 1
