@@ -274,6 +274,13 @@ DEFECTS = {
 }
 
 
+def test_a_box_at_the_border_is_no_defect_where_pixels_count_from_0(root):
+    plant(root, xml(("disc", (0, 0, 120, 90), 0)))
+    assert check(root).defects == []
+    plant(root, xml(("disc", (-1, 0, 120, 90), 0)))
+    assert [defect.kind for defect in check(root).defects] == ["outside the image"]
+
+
 @pytest.mark.parametrize("kind", DEFECTS)
 def test_a_planted_defect_is_found(root, kind):
     DEFECTS[kind](root)

@@ -243,7 +243,8 @@ def _object_defects(
             found.append(("swapped corners", described))
         elif x2 == x1 + 1 or y2 == y1 + 1:
             found.append(("zero size", described))
-        elif size is not None and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
+        # Many tools count pixels from 0: their 0 is no place outside of the image.
+        elif size is not None and (x1 < -1 or y1 < -1 or x2 > size[0] or y2 > size[1]):
             found.append(("outside the image", f"{described}: the image is {size[0]}x{size[1]}"))
         first = seen.setdefault((name, (x1, y1, x2, y2)), number)
         if first != number:
