@@ -432,6 +432,7 @@ def test_a_yaml_file_names_folders_and_lists_of_the_sets(yolo):
         for suffix in (".png", ".txt"):
             path = yolo / f"000{number}{suffix}"
             path.rename(yolo / part / path.name)
+    (yolo.parent / "first").mkdir()  # is not meant
     put_text(yolo / "tested.txt", "/home/somebody/yolo/third/0002.png\n")
     put_text(
         yolo / "data.yaml",

@@ -61,7 +61,8 @@ def _in_yaml(source: SourceFiles) -> Iterator[tuple[str, Path]]:
                 continue  # a validation on the images of the training is none
             for entry in [entries] if isinstance(entries, str) else entries:
                 # The folders before those of the dataset are of another machine.
-                parts = PurePosixPath(str(entry).replace("\\", "/")).parts
+                path_text = str(entry).replace("\\", "/")
+                parts = [part for part in PurePosixPath(path_text).parts if part != ".."]
                 choices = (source.root.joinpath(*parts[k:]) for k in range(len(parts)))
                 inside = (p for p in choices if p.is_relative_to(source.root) and p.exists())
                 if (found := next(inside, None)) is not None:
