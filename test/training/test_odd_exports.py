@@ -154,9 +154,12 @@ def test_images_whose_labels_cannot_be_read_or_assigned_are_no_background(yolo, 
 
 
 def test_a_description_of_an_image_is_not_taken_for_its_labels(yolo):
-    shutil.copytree(yolo, yolo / "captions", ignore=shutil.ignore_patterns("*.png", "classes.txt"))
-    for path in (yolo / "captions").iterdir():
-        path.write_text("a red disc\n")
+    for folder in ("images", "labels"):
+        (yolo / folder).mkdir()
+    for number in range(3):
+        (yolo / f"000{number}.png").rename(yolo / "images" / f"000{number}.png")
+        (yolo / f"000{number}.txt").rename(yolo / "labels" / f"000{number}.txt")
+        put_text(yolo / "images" / f"000{number}.txt", "a red disc\n")
     found, labels = objects_of(yolo)
     assert [len(objects) for objects in found.values()] == [2] * 3
     assert labels.dropped_files == labels.dropped_objects == []
