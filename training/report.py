@@ -115,11 +115,20 @@ def data_section(
                 sum(not len(sample.labels) for sample in samples),
                 invalid_boxes(samples).total(),
                 int(ground_truth.difficult.sum()),
+                sum(len(sample.ignored) for sample in samples),
                 *np.bincount(ground_truth.label, minlength=len(classes)).tolist(),
             )
         )
     return {
-        "header": ("image sets", "images", "without objects", "no area", "difficult", *classes),
+        "header": (
+            "image sets",
+            "images",
+            "without objects",
+            "no area",
+            "difficult",
+            "other classes",
+            *classes,
+        ),
         "rows": rows,
         "box_sizes": Markup(plots.box_sizes(_relative_sizes(sets[0][1], len(classes)), classes)),
     }
