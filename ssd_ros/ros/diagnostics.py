@@ -2,10 +2,11 @@
 """The node's health in /diagnostics and in the log.
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
-active or is paused, while a batch takes long, and for ten seconds after a failed batch or callback,
-else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
-has been received yet, if images are lost in transport, if markers cannot be made, and for ten
-seconds after an invalid or too old image, else OK.
+active or is paused, while a batch takes long, while the class filter has names that the weights do
+not have, and for ten seconds after a failed batch or callback, else OK. Levels of a camera: STALE
+if images were received and none arrives any more, WARN if none has been received yet, if images are
+lost in transport, if another node publishes the same outputs, if markers cannot be made, and for
+ten seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def node_status(
         }
         if loop.failures.recent:
             warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
-        warning = loop.busy or warning
+        warning = loop.busy or warning or loop.class_filter_problem
         values |= _milliseconds("inference", loop.recent_durations)
     if download:
         values["download"] = download

@@ -75,7 +75,7 @@ def test_changes_take_effect_without_post_set_callbacks(
     before = scores_in(camera.detect(images[0]))
     assert node.set("max_detections", 1).successful
     assert scores_in(camera.detect(images[0])) == before[:1]
-    assert not node.set("classes", ["unicorn"]).successful
+    assert not node.set("weights", "missing.safetensors").successful
     assert set(names_in(camera.detect(images[0]))) <= set(CLASSES)
     assert node.set("weights", other_weights).successful
     assert not set(names_in(camera.detect(images[0]))) & set(CLASSES)
