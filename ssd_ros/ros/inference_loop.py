@@ -208,3 +208,10 @@ class InferenceLoop:
         if failure is not None:
             raise failure
         self._failure = ""
+        answers = (
+            f"'{camera.topic}' {len(detections)} detections, "
+            f"{1e3 * (time.monotonic() - frame.received_at):.0f} ms after arrival"
+            for (camera, frame), detections in zip(batch, results, strict=True)
+        )
+        duration = 1e3 * self._durations[-1]
+        self._node.get_logger().debug(f"batch in {duration:.0f} ms: {'; '.join(answers)}")

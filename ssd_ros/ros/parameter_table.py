@@ -61,6 +61,14 @@ DETECTOR: dict[str, ParameterSpec] = {
         choices=("raw", "compressed"),
         live=False,
     ),
+    "output_namespace": ParameterSpec(
+        "",
+        "Namespace of the output topics below that of the image topic: with night, the detections "
+        "of /front/image_raw are on /front/night/detections. For a second detector on the same "
+        "camera; empty for none.",
+        values="a relative name such as night, or empty",
+        live=False,
+    ),
     "weights": ParameterSpec(
         COCO,
         "Weights file: native .safetensors, or a .pth of a known implementation; "

@@ -131,7 +131,7 @@ def test_a_frame_of_before_a_pause_is_not_answered_after_it(graph, parameters, i
 
 
 def test_a_callback_that_comes_after_the_end_of_its_subscription_is_discarded(graph, images):
-    camera = Camera(graph.node, graph.name("image"), graph.namespace, False, False, None, str)
+    camera = Camera(graph.node, graph.topics("image"), False, False, None, str)
     camera.subscribe()
     message = fill_image(ImageMsg(), images[0], "bgr8")
     camera.receive(message, session=0)
