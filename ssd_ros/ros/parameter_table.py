@@ -171,6 +171,19 @@ IMAGE_SOURCE: dict[str, ParameterSpec] = {
     "jpeg_quality": ParameterSpec(
         90, "JPEG quality of compressed images.", bounds=(1, 100), live=False
     ),
+    "camera_info_url": ParameterSpec(
+        "",
+        "Calibration to publish as camera_info with each image: a YAML file as camera_calibration "
+        "writes it, by its path or file:// URL; empty for none.",
+        live=False,
+    ),
+    "fov": ParameterSpec(
+        0.0,
+        "Horizontal field of view in degrees; without a calibration file, publish the camera_info "
+        "of an ideal camera with it. 0 for none.",
+        bounds=(0.0, 179.0),
+        live=False,
+    ),
 }
 
 
