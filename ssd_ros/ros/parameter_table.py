@@ -212,10 +212,20 @@ def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     if kind is list:
         return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
     if kind is bool:
-        if text.strip().lower() not in ("true", "false", "yes", "no", "on", "off"):
-            raise ValueError(f"{name} must be true or false, got '{text}'")
-        return text.strip().lower() in ("true", "yes", "on")
+        return to_bool(name, text)
     try:
         return kind(text)
     except ValueError:
         raise ValueError(f"{name} must be of type {kind.__name__}, got '{text}'") from None
+
+
+def to_bool(name: str, text: str) -> bool:
+    """The value of a launch argument that is true or false.
+
+    Raises:
+        ValueError: with the argument's name and the text.
+    """
+    word = text.strip().lower()
+    if word not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        raise ValueError(f"{name} must be true or false, got '{text}'")
+    return word in ("true", "yes", "on", "1")
