@@ -34,7 +34,8 @@ def test_a_script_runs_in_the_python_that_is_first_on_the_path(script, tmp_path)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_prints_the_parameters_of_its_node(script):
     command = [sys.executable, str(script), "--help"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert f"usage: ros2 run ssd_ros {script.name} " in result.stdout
 
