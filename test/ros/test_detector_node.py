@@ -572,10 +572,10 @@ def test_parameters_set_together_take_effect_all_or_none(running, images):
     camera, node = running
     before = names_in(camera.detect(images[0]))
 
-    result = node.set_together(max_detections=1, classes=["unicorn"])
+    result = node.set_together(max_detections=1, weights="missing.safetensors")
     assert not result.successful
-    assert "unicorn" in result.reason
-    assert (node.get("max_detections"), node.get("classes")) == (200, [""])
+    assert "missing.safetensors" in result.reason
+    assert node.get("max_detections") == 200
     assert names_in(camera.detect(images[0])) == before
 
     assert node.set_together(max_detections=1, classes=[before[0]]).successful
