@@ -105,7 +105,6 @@ def test_the_launch_file_starts_an_active_detector_with_the_given_parameters(
         score_threshold="0.4",
         max_detections="5",
         image_timeout="2",  # a whole number, where the parameter's type is not
-        use_sim_time="false",
     )
     node = Services(graph)
     wait_for(lambda: node.state == "active", f"the node to be active; log: {launched.log}")
@@ -158,37 +157,39 @@ def test_the_demo_ends_quietly_when_it_is_interrupted(graph, launch, weights, im
     assert launched.exit_code() == 0, launched.log
 
 
-@pytest.mark.parametrize("pushed", [False, True])
-def test_the_log_level_takes_effect_in_any_namespace(
-    graph, launch, weights, image_folder, tmp_path, pushed
-):
+def test_the_log_level_takes_effect_in_a_namespace(graph, launch, weights, image_folder):
     arguments = {"weights": weights, "device": "cpu", "log_level": "debug"}
-    if pushed:  # as by a launch file that includes ours
-        including = INCLUDING.format(namespace=graph.namespace, arguments=arguments)
-        (tmp_path / "my.launch.py").write_text(including)
-        launched = launch(tmp_path / "my.launch.py")
-    else:
-        launched = launch("detector.launch.py", namespace=graph.namespace, **arguments)
+    launched = launch("detector.launch.py", namespace=graph.namespace, **arguments)
     PlayedCamera(graph).detect(cv2.imread(str(image_folder / "0.png")))
     wait_for(lambda: "batch in" in launched.log, f"a debug message; log: {launched.log}")
 
 
-# The example of docs/launch.md, in a namespace.
+# After the example of docs/launch.md; the rule is for a topic of the test's namespace.
 INCLUDING = """
 from launch import LaunchDescription
-from launch.actions import GroupAction, IncludeLaunchDescription
-from launch_ros.actions import PushRosNamespace
-from launch_ros.substitutions import FindPackageShare
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import PathJoinSubstitution
+from launch.actions import GroupAction
+from launch_ros.actions import PushRosNamespace, SetRemap
 
 def generate_launch_description():
-    file = PathJoinSubstitution([FindPackageShare("ssd_ros"), "launch", "detector.launch.py"])
-    detector = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(file), launch_arguments={arguments}.items()
-    )
-    return LaunchDescription([GroupAction([PushRosNamespace("{namespace}"), detector])])
+    rule = SetRemap("{namespace}/detections", "{namespace}/boxes")
+    return LaunchDescription([GroupAction([PushRosNamespace("{namespace}"), rule, detector])])
 """
+
+
+def test_the_example_of_the_docs_includes_the_launch_file_and_remaps_an_output(
+    graph, launch, weights, image_folder, tmp_path
+):
+    page = (ROOT / "docs" / "launch.md").read_text()
+    example = page.partition("```python\n")[2].partition("```")[0]
+    given = {"weights": weights, "device": "cpu", "log_level": "debug"}
+    lines = [f"arguments = {given}" if "arguments = {" in x else x for x in example.splitlines()]
+    including = INCLUDING.format(namespace=graph.namespace)
+    (tmp_path / "my.launch.py").write_text("\n".join([*lines, including]))
+    boxes = graph.hear(Detection2DArray, "boxes")
+    launched = launch(tmp_path / "my.launch.py")
+    PlayedCamera(graph).stream(cv2.imread(str(image_folder / "0.png")), 10)
+    wait_for(lambda: boxes, f"detections on the new topic; log: {launched.log}")
+    wait_for(lambda: "batch in" in launched.log, "a debug message in a namespace that was pushed")
 
 
 def test_rviz_is_opened_on_the_launched_topics_with_the_given_frame(graph, launch, tmp_path):
@@ -200,6 +201,7 @@ def test_rviz_is_opened_on_the_launched_topics_with_the_given_frame(graph, launc
         params_file=file,
         output_namespace="night",
         autostart="false",
+        use_sim_time="true",
         rviz="true",
         fixed_frame="lens",
     )
@@ -207,3 +209,4 @@ def test_rviz_is_opened_on_the_launched_topics_with_the_given_frame(graph, launc
     assert "detector.rviz --fixed-frame lens" in arguments
     for name in ("detections_image", "detections_markers"):
         assert f"-r /{name}:={space}/{name}" in arguments
+    assert Services(graph).get("use_sim_time") is True
