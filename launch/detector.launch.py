@@ -21,6 +21,7 @@ from ssd_ros.ros.parameter_table import DETECTOR, ParameterSpec, from_text, to_b
 
 SHARE = Path(get_package_share_directory("ssd_ros"))
 NAME = "detector"
+SHOWN = ("detections", "detections_image", "detections_markers")  # in RViz, and for its frame
 
 # Besides the node's parameters: name, default, description.
 ARGUMENTS = (
@@ -33,7 +34,7 @@ ARGUMENTS = (
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("use_sim_time", "", "true takes the time from /clock; default: as in params_file"),
     ("rviz", "false", "true also opens RViz on the outputs of the first image topic"),
-    ("fixed_frame", "", "RViz's fixed frame: the frame_id of the images; default: camera"),
+    ("fixed_frame", "", "RViz's fixed frame; default: that of the first detections"),
 )
 
 
@@ -114,19 +115,16 @@ def _rviz(context: LaunchContext) -> list[LogInfo | Node]:
     except PackageNotFoundError:
         image = f"{space}/detections_image"
         return [LogInfo(msg=f"rviz2 is not installed; view '{image}' with another tool")]
-    arguments = ["-d", str(SHARE / "config" / "detector.rviz")]
+    arguments, program = ["-d", str(SHARE / "config" / "detector.rviz")], ("ssd_ros", "open_rviz")
     if frame := _value(context, "fixed_frame"):
-        arguments += ["--fixed-frame", frame]
+        arguments, program = [*arguments, "--fixed-frame", frame], ("rviz2", "rviz2")
     return [
         Node(
-            package="rviz2",
-            executable="rviz2",
+            package=program[0],
+            executable=program[1],
             arguments=arguments,
             parameters=[_clock(context)],
             # The file's topics are those of an image topic without a namespace.
-            remappings=[
-                (f"/{name}", f"{space}/{name}")
-                for name in ("detections_image", "detections_markers")
-            ],
+            remappings=[(f"/{name}", f"{space}/{name}") for name in SHOWN],
         )
     ]

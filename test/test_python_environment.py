@@ -31,13 +31,13 @@ def test_a_script_runs_in_the_python_that_is_first_on_the_path(script, tmp_path)
     assert result.stdout.split() == [str(python), *command]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_prints_the_parameters_of_its_node(script):
-    command = [sys.executable, str(script), "--help"]
+@pytest.mark.parametrize("node", ["detector", "image_source"])
+def test_a_script_prints_the_parameters_of_its_node(node):
+    command = [sys.executable, str(ROOT / "scripts" / node), "--help"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert f"usage: ros2 run ssd_ros {script.name} " in result.stdout
+    assert f"usage: ros2 run ssd_ros {node} " in result.stdout
 
 
 def test_a_node_whose_python_lacks_a_module_says_which_and_ends_with_1():

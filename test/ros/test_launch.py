@@ -210,3 +210,15 @@ def test_rviz_is_opened_on_the_launched_topics_with_the_given_frame(graph, launc
     for name in ("detections_image", "detections_markers"):
         assert f"-r /{name}:={space}/{name}" in arguments
     assert Services(graph).get("use_sim_time") is True
+
+
+def test_rviz_is_opened_in_the_frame_of_the_images_if_none_is_given(
+    graph, launch, weights, image_folder, tmp_path
+):
+    given = {"namespace": graph.namespace, "weights": weights, "device": "cpu"}
+    launch("detector.launch.py", image_topics="front/image", rviz="true", **given)
+    camera = PlayedCamera(graph, "front/image", frame_id="lens")
+    camera.stream(cv2.imread(str(image_folder / "0.png")), 10)
+    arguments, space = opened(tmp_path), f"{graph.namespace}/front"
+    assert "detector.rviz --fixed-frame lens --ros-args" in arguments
+    assert f"-r /detections_image:={space}/detections_image" in arguments
