@@ -10,7 +10,7 @@ from rclpy.node import Node
 
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.settings import Settings
-from ssd_ros.ros.topics import camera_topics, resolver
+from ssd_ros.ros.topics import TopicResolver, camera_topics
 
 
 class CameraSet:
@@ -32,13 +32,13 @@ class CameraSet:
         on_frame: Callable[[], None],
     ) -> None:
         compressed = settings.image_transport == "compressed"
-        topics = camera_topics(settings.image_topics, compressed, resolver(node))
+        names, below = settings.image_topics, settings.output_namespace
+        topics = camera_topics(names, compressed, TopicResolver(node), below)
         self._cameras: list[Camera] = []
         try:
             for topic in topics:
-                names = topic.image, topic.outputs
                 markers, scaling = settings.markers, settings.mono16_range
-                camera = Camera(node, *names, compressed, markers, group, on_frame, scaling)
+                camera = Camera(node, topic, compressed, markers, group, on_frame, scaling)
                 self._cameras.append(camera)
         except Exception:
             self.close()

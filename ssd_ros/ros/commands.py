@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ssd_ros import python_environment
 from ssd_ros.ros import signals
 
 
@@ -29,7 +30,12 @@ def _run(name: str) -> int:
     if {"-h", "--help"} & set(arguments[: (*arguments, "--ros-args").index("--ros-args")]):
         print(_usage(name))
         return 0
-    return int(importlib.import_module(f"ssd_ros.ros.{name}_node").main())
+    try:
+        node = importlib.import_module(f"ssd_ros.ros.{name}_node")
+    except ImportError as error:
+        print(f"{name}: {python_environment.explain(error)}", file=sys.stderr)
+        return 1
+    return int(node.main())
 
 
 def _usage(name: str) -> str:

@@ -2,10 +2,11 @@
 """The node's health in /diagnostics and in the log.
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
-active or is paused, while a batch takes long, and for ten seconds after a failed batch or callback,
-else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
-has been received yet, if images are lost in transport, if markers cannot be made, and for ten
-seconds after an invalid or too old image, else OK.
+active or is paused, while a batch takes long, while the class filter has names that the weights do
+not have, and for ten seconds after a failed batch or callback, else OK. Levels of a camera: STALE
+if images were received and none arrives any more, WARN if none has been received yet, if images are
+lost in transport, if another node publishes the same outputs, if markers cannot be made, and for
+ten seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rclpy.node import Node
 from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.camera import Camera
-from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.endpoints import Endpoints, rival
 from ssd_ros.ros.failures import REMEMBERED, FailureLog
 from ssd_ros.ros.frames import CameraSnapshot
 from ssd_ros.ros.image_topics import image_topics
@@ -66,7 +67,7 @@ def node_status(
         }
         if loop.failures.recent:
             warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
-        warning = loop.busy or warning
+        warning = loop.busy or warning or loop.class_filter_problem
         values |= _milliseconds("inference", loop.recent_durations)
     if download:
         values["download"] = download
@@ -98,12 +99,13 @@ class CameraMonitor:
     """Checks a camera periodically and reports what has changed.
 
     Args:
-        node: fully qualified name of the detector.
+        node: the detector.
         camera: the camera to check.
     """
 
-    def __init__(self, node: str, camera: Camera) -> None:
-        self._name = f"{node}: {camera.topic}"
+    def __init__(self, node: Node, camera: Camera) -> None:
+        self._node = node
+        self._name = f"{node.get_fully_qualified_name()}: {camera.topic}"
         self._camera = camera
         self._bad = self._too_old = 0  # counts at the previous check
         self._bad_at = self._too_old_at = -math.inf  # when they last grew
@@ -177,6 +179,12 @@ class CameraMonitor:
                 f"{dds_profile.suggestion()}"
             )
             return DiagnosticStatus.WARN, "lossy", summary
+        if other := rival(self._node, topic := self._camera.detections_topic):
+            summary = (
+                f"'{topic}' is also published by {other}: set the parameter output_namespace of "
+                "one of the two, or remap its outputs"
+            )
+            return DiagnosticStatus.WARN, f"rival {other}", summary
         if no_markers := self._camera.markers_problem(timeout):
             return DiagnosticStatus.WARN, _without_numbers(no_markers), no_markers
         return DiagnosticStatus.OK, "", f"{counts.processed} images processed"
@@ -199,9 +207,8 @@ class DiagnosticsPublisher:
 
     def set_cameras(self, cameras: Iterable[Camera]) -> None:
         """Replaces the cameras that are monitored."""
-        name = self._node.get_fully_qualified_name()
         self._cameras = tuple(cameras)
-        self._monitors = [CameraMonitor(name, camera) for camera in self._cameras]
+        self._monitors = [CameraMonitor(self._node, camera) for camera in self._cameras]
 
     def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> None:
         """Checks the cameras and publishes all statuses.

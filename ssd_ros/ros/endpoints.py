@@ -86,6 +86,20 @@ class Endpoints:
         )
 
 
+def rival(node: Node, topic: str) -> str:
+    """The other node that publishes a topic which this node publishes, too; empty without one."""
+    own = node.get_fully_qualified_name()
+    names = [
+        f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        for info in node.get_publishers_info_by_topic(topic)
+        if info.node_name != UNKNOWN
+    ]
+    others = [name for name in names if name != own]
+    if not others and names.count(own) > 1:
+        return f"another node of the name {own}"
+    return printable(others[0]) if others else ""
+
+
 def shared_memory_obstacle(publisher: TopicEndpointInfo, own: TopicEndpointInfo) -> str:
     """Why Fast DDS on one machine delivers nothing although the endpoints match; else empty.
 

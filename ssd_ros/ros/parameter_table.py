@@ -66,6 +66,14 @@ DETECTOR: dict[str, ParameterSpec] = {
         choices=("raw", "compressed"),
         live=False,
     ),
+    "output_namespace": ParameterSpec(
+        "",
+        "Namespace of the output topics below that of the image topic: with night, the detections "
+        "of /front/image_raw are on /front/night/detections. For a second detector on the same "
+        "camera; empty for none.",
+        values="a relative name such as night, or empty",
+        live=False,
+    ),
     "weights": ParameterSpec(
         COCO,
         "Weights file: native .safetensors, or a .pth of a known implementation; "
@@ -171,6 +179,19 @@ IMAGE_SOURCE: dict[str, ParameterSpec] = {
     "jpeg_quality": ParameterSpec(
         90, "JPEG quality of compressed images.", bounds=(1, 100), live=False
     ),
+    "camera_info_url": ParameterSpec(
+        "",
+        "Calibration to publish as camera_info with each image: a YAML file as camera_calibration "
+        "writes it, by its path or file:// URL; empty for none.",
+        live=False,
+    ),
+    "fov": ParameterSpec(
+        0.0,
+        "Horizontal field of view in degrees; without a calibration file, publish the camera_info "
+        "of an ideal camera with it. 0 for none.",
+        bounds=(0.0, 179.0),
+        live=False,
+    ),
 }
 
 
@@ -204,10 +225,20 @@ def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     if kind is list:
         return split_list(text)
     if kind is bool:
-        if text.strip().lower() not in ("true", "false", "yes", "no", "on", "off"):
-            raise ValueError(f"{name} must be true or false, got '{text}'")
-        return text.strip().lower() in ("true", "yes", "on")
+        return to_bool(name, text)
     try:
         return kind(text)
     except ValueError:
         raise ValueError(f"{name} must be of type {kind.__name__}, got '{text}'") from None
+
+
+def to_bool(name: str, text: str) -> bool:
+    """The value of a launch argument that is true or false.
+
+    Raises:
+        ValueError: with the argument's name and the text.
+    """
+    word = text.strip().lower()
+    if word not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        raise ValueError(f"{name} must be true or false, got '{text}'")
+    return word in ("true", "yes", "on", "1")

@@ -97,7 +97,7 @@ def test_a_parameter_of_an_unknown_type_is_refused_and_the_others_are_set(
 def test_an_error_of_any_kind_while_weights_are_loaded_refuses_them(
     graph, parameters, images, monkeypatch
 ):
-    def fail(*given):
+    def fail(*given, **more):
         raise OverflowError("cannot convert float infinity to integer")
 
     graph.start_detector(parameters)

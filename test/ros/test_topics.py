@@ -11,17 +11,28 @@ from rclpy.node import Node
 from services import Services
 from waiting import wait_for
 
-from ssd_ros.ros.topics import CameraTopics, camera_topics, output_namespaces, resolver
+from ssd_ros.ros.topics import (
+    OUTPUTS,
+    TopicResolver,
+    camera_topics,
+    check_output_namespace,
+    output_namespaces,
+)
 
 NAMESPACE = "/robot"
 REMAPPED = ["--ros-args", "-r", "left:=same", "-r", "right:=same", "-r", "detections:=out"]
+REMAPPED += ["-r", "/front/label_info:=/labels"]
 
 
 @pytest.fixture
 def resolve(rclpy_started):
     node = Node("resolving", namespace=NAMESPACE, cli_args=REMAPPED)
-    yield resolver(node)
+    yield TopicResolver(node)
     node.destroy_node()
+
+
+def outputs(topics, resolve):
+    return [[resolve(camera.outputs[name]) for name in OUTPUTS] for camera in topics]
 
 
 @pytest.mark.parametrize(
@@ -46,11 +57,54 @@ def test_names_that_cannot_work_are_refused(resolve, names, reason):
 
 
 def test_names_that_look_like_outputs_and_are_none_are_accepted(resolve):
-    assert camera_topics(["/a/detections_image"], True, resolve) == [
-        CameraTopics("/a/detections_image", "/a")
-    ]
+    (camera,) = camera_topics(["/a/detections_image"], True, resolve)
+    assert camera.image == "/a/detections_image"
+    assert camera.outputs["detections_image"] == "/a/detections_image"
     both = camera_topics(["image_raw", "/other/detections_image"], True, resolve)
-    assert [topics.outputs for topics in both] == [NAMESPACE, "/other"]
+    spaces = [camera.outputs["label_info"].rpartition("/")[0] for camera in both]
+    assert spaces == [NAMESPACE, "/other"]
+
+
+def test_an_output_namespace_is_put_below_that_of_each_image_topic(resolve):
+    names = ["/front/image_raw", "/both/left", "/both/right"]
+    topics = camera_topics(names, False, resolve, "night/v2")
+    assert outputs(topics, resolve) == [
+        [f"{space}/night/v2/{name}" for name in OUTPUTS]
+        for space in ("/front", "/both/left", "/both/right")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("/night", "starts with a letter"),
+        ("night/", "starts with a letter"),
+        ("2nd", "starts with a letter"),
+        ("a//b", "starts with a letter"),
+        ("my-model v2", "' ', '-' not allowed"),
+        ("~", "'~' not allowed"),
+        ("nächte", "'ä' not allowed"),
+        ("night\n", r"'\\n' not allowed"),
+    ],
+)
+def test_an_output_namespace_that_cannot_be_one_is_refused(value, reason):
+    with pytest.raises(ValueError, match=f"(?s)output_namespace must .*{reason}"):
+        check_output_namespace(value)
+
+
+@pytest.mark.parametrize("value", ["", "night", "_a/B2/c_"])
+def test_an_output_namespace_that_can_be_one_is_accepted(value):
+    check_output_namespace(value)
+
+
+def test_rules_remap_an_output_by_its_full_name_and_that_of_a_single_camera_by_its_own(resolve):
+    rest = ["/front/detections_image", "/front/detections_markers", "/labels"]
+    (one,) = outputs(camera_topics(["/front/image_raw"], False, resolve), resolve)
+    assert one == ["/robot/out", *rest]  # by detections:=out
+    both = camera_topics(["/front/image_raw", "/rear/image_raw"], False, resolve)
+    front, rear = outputs(both, resolve)
+    assert front == ["/front/detections", *rest]
+    assert rear == [f"/rear/{name}" for name in OUTPUTS]
 
 
 def test_equal_topics_do_not_hang(resolve):
