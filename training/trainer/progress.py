@@ -19,8 +19,10 @@ SECONDS = 60.0  # between two lines of a log
 class LogLines(tqdm):
     """A progress bar for files and pipes: a new line every minute, and one at the end."""
 
+    monitor_interval = 0  # no thread that prints in between
+
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "mininterval": SECONDS, "maxinterval": SECONDS})
+        super().__init__(**{**options, "mininterval": SECONDS, "miniters": 1})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         print(self.format_meter(**{**self.format_dict, "ncols": 0}), file=sys.stderr, flush=True)
