@@ -188,8 +188,8 @@ class DiagnosticsPublisher:
         self._cameras = tuple(cameras)
         self._monitors = [CameraMonitor(name, camera) for camera in self._cameras]
 
-    def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> None:
-        """Checks the cameras and publishes all statuses.
+    def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> DiagnosticArray:
+        """Checks the cameras, publishes all statuses and returns them.
 
         Args:
             image_timeout: seconds without an image after which a camera is reported.
@@ -204,10 +204,11 @@ class DiagnosticsPublisher:
             for event in report.events:
                 self._node.get_logger().info(event)
         self._publisher.publish(message)
+        return message
 
     def _other_image_topics(self) -> list[str]:
         types = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
-        own = {name for camera in self._cameras for name in (camera.topic, camera.annotated_topic)}
+        own = {name for c in self._cameras for name in (c.topic, *c.annotated_topics)}
         topics = self._node.get_topic_names_and_types()
         return [name for name, kinds in topics if types & set(kinds) and name not in own]
 

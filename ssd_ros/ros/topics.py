@@ -23,7 +23,10 @@ class CameraTopics:
     outputs: str
 
 
-OUTPUTS = ("detections", "detections_image", "detections_markers", "label_info")
+OUTPUTS = (
+    *("detections", "detections_image", "detections_image/compressed", "detections_markers"),
+    *("annotations", "label_info"),
+)
 
 
 def resolver(node: Node) -> Callable[[str], str]:

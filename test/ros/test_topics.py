@@ -45,11 +45,14 @@ def test_names_that_cannot_work_are_refused(resolve, names, reason):
         camera_topics(names, False, resolve)
 
 
+def test_the_annotated_image_as_jpeg_is_an_output(resolve):
+    with pytest.raises(ValueError, match="'/a/detections_image/compressed' is also an output"):
+        camera_topics(["/a/detections_image"], True, resolve)
+
+
 def test_names_that_look_like_outputs_and_are_none_are_accepted(resolve):
-    assert camera_topics(["/a/detections_image"], True, resolve) == [
-        CameraTopics("/a/detections_image", "/a")
-    ]
-    both = camera_topics(["image_raw", "/other/detections_image"], True, resolve)
+    assert camera_topics(["/a/detections"], True, resolve) == [CameraTopics("/a/detections", "/a")]
+    both = camera_topics(["image_raw", "/other/detections"], True, resolve)
     assert [topics.outputs for topics in both] == [NAMESPACE, "/other"]
 
 
@@ -79,7 +82,7 @@ def test_wrong_start_values_are_repaired_one_at_a_time(graph, parameters, images
 
 
 def test_a_change_of_another_parameter_cannot_make_a_topic_an_output(graph, parameters):
-    topics = ["detections_image"]
+    topics = ["detections"]
     graph.start_detector(
         {**parameters, "image_topics": topics, "image_transport": "compressed", "autostart": False}
     )
