@@ -2,10 +2,10 @@
 """The node's health in /diagnostics and in the log.
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
-active or is paused, while a batch takes long, and for ten seconds after a failed batch or callback,
-else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
-has been received yet, if images are lost in transport, if markers cannot be made, and for ten
-seconds after an invalid or too old image, else OK.
+active or is paused, while a batch takes long, for ten seconds after a failed batch or callback, and
+if the web page cannot be opened, else OK. Levels of a camera: STALE if images were received and
+none arrives any more, WARN if none has been received yet, if images are lost in transport, if
+markers cannot be made, and for ten seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def node_status(
     callbacks: FailureLog,
     loop: InferenceLoop | None,
     download: str,
+    web_problem: str,
 ) -> DiagnosticStatus:
     """The detector's status.
 
@@ -51,6 +52,7 @@ def node_status(
         callbacks: failures of callbacks, also of requests that cannot be served.
         loop: None while the node is unconfigured.
         download: of weights that is running; empty if none is.
+        web_problem: why there is no web page though one is configured; else empty.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
     values: dict[str, object] = {"weights": weights, "failed callbacks": callbacks.count}
@@ -73,7 +75,7 @@ def node_status(
         return _status(name, device, level, download, values)
     if failure:
         level = DiagnosticStatus.ERROR
-    elif warning:
+    elif warning := warning or web_problem:
         level = DiagnosticStatus.WARN
     return _status(name, device, level, failure or warning or state.value, values)
 
