@@ -14,10 +14,13 @@ import argparse
 import contextlib
 import socket
 import statistics
+import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
+import psutil
 import rclpy
 from measuring import Table, add_arguments, cores, report
 from running_node import NAMESPACE, Camera, Listener, running, start_ros
@@ -29,6 +32,7 @@ COLUMNS = {
     "rate_hz": "rate (Hz)",
     "ratio": "ratio",
     "latency_ms": "latency (ms)",
+    "cpu_ms": "CPU per detection (ms)",
     "images": "images per viewer and second",
 }
 
@@ -80,35 +84,55 @@ class Viewers:
                     self.images += found
 
 
-def measure(listener: Listener, seconds: float) -> tuple[float, float]:
-    """Detections per second, and median latency in milliseconds."""
-    time.sleep(0.7)  # the viewers are connected
+@dataclass(frozen=True)
+class Measured:
+    """One measurement: detections per second, median latency and the node's CPU time."""
+
+    rate_hz: float
+    latency_ms: float
+    cpu_ms: float
+    images: float = 0.0
+
+
+def measure(
+    listener: Listener,
+    node: subprocess.Popen[bytes],
+    seconds: float,
+    viewers: Viewers | None = None,
+) -> Measured:
+    """The node for so many seconds, with viewers that are connected already."""
+    time.sleep(0.7)  # the first images have come
+    process = psutil.Process(node.pid)
+    seen = viewers.images if viewers else 0
     listener.forget()
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), _cpu(process)
     time.sleep(seconds)
     latencies = list(listener.heard[0].latencies)
-    return len(latencies) / (time.monotonic() - begin), 1e3 * statistics.median(latencies)
+    passed, cpu = time.monotonic() - begin, _cpu(process) - cpu
+    each = (viewers.images - seen) / max(viewers.reading, 1) / passed if viewers else 0.0
+    latency = 1e3 * statistics.median(latencies)
+    return Measured(len(latencies) / passed, latency, 1e3 * cpu / len(latencies), each)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def with_viewers(rate: float, options: argparse.Namespace) -> list[dict[str, object]]:
     """One camera's rows, for each number of viewers."""
     kinds = {"0": (0, 0), "1": (1, 0), "20, ten of them never read": (10, 10)}
-    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in kinds}
+    measured: dict[str, list[Measured]] = {name: [] for name in kinds}
     port = _free_port()
     camera = Camera(options.size, rate=rate)
-    with running([camera], options.weights, web_port=port) as (listener, _):
+    with running([camera], options.weights, web_port=port) as (listener, node):
         for _ in range(options.rounds):
             for name, (reading, silent) in kinds.items():
                 viewers = Viewers(port, reading, silent)
                 try:
-                    images = viewers.images
-                    begin = time.monotonic()
-                    done = measure(listener, options.seconds)
-                    passed = time.monotonic() - begin
-                    each = (viewers.images - images) / max(reading, 1) / passed
+                    measured[name].append(measure(listener, node, options.seconds, viewers))
                 finally:
                     viewers.close()
-                measured[name].append((*done, each))
                 time.sleep(2.5)  # until the node has noticed that they are gone
     return _rows(rate, measured)
 
@@ -116,36 +140,27 @@ def with_viewers(rate: float, options: argparse.Namespace) -> list[dict[str, obj
 def without_page(rate: float, options: argparse.Namespace) -> list[dict[str, object]]:
     """The same camera's rows for a node with a page and no viewer, and for one without a page."""
     kinds = {"no page": 0, "page without a viewer": _free_port()}
-    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in kinds}
+    measured: dict[str, list[Measured]] = {name: [] for name in kinds}
     for _ in range(options.rounds):
         for name, port in kinds.items():
             camera = Camera(options.size, rate=rate)
-            with running([camera], options.weights, web_port=port) as (listener, _):
-                measured[name].append((*measure(listener, options.seconds), 0.0))
+            with running([camera], options.weights, web_port=port) as (listener, node):
+                measured[name].append(measure(listener, node, options.seconds))
     return _rows(rate, measured)
 
 
-def _rows(
-    rate: float, measured: dict[str, list[tuple[float, float, float]]]
-) -> list[dict[str, object]]:
+def _rows(rate: float, measured: dict[str, list[Measured]]) -> list[dict[str, object]]:
     """Medians; the ratio is the median of those of each round to its first kind."""
     first = next(iter(measured.values()))
-    return [
-        {
-            "rate": rate,
-            "viewers": name,
-            "rate_hz": round(statistics.median(one[0] for one in values), 2),
-            "ratio": round(
-                statistics.median(
-                    one[0] / base[0] for one, base in zip(values, first, strict=True)
-                ),
-                3,
-            ),
-            "latency_ms": round(statistics.median(one[1] for one in values), 1),
-            "images": round(statistics.median(one[2] for one in values), 1),
-        }
-        for name, values in measured.items()
-    ]
+    rows: list[dict[str, object]] = []
+    for name, values in measured.items():
+        pairs = zip(values, first, strict=True)
+        ratio = statistics.median(one.rate_hz / base.rate_hz for one, base in pairs)
+        row: dict[str, object] = {"rate": rate, "viewers": name, "ratio": round(ratio, 3)}
+        for column in ("rate_hz", "latency_ms", "cpu_ms", "images"):
+            row[column] = round(statistics.median(getattr(one, column) for one in values), 2)
+        rows.append(row)
+    return rows
 
 
 def _free_port() -> int:
