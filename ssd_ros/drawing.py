@@ -14,7 +14,7 @@ import numpy as np
 from ssd_ros.detections import Detections
 from ssd_ros.image import Image, ImageError, printable
 
-JPEG_QUALITY = 80  # of annotated images: a fifteenth of the raw size, and text stays readable
+JPEG_QUALITY = 80  # of annotated images: a twentieth of the raw size, and texts stay readable
 MAX_JPEG_SIDE = 65_500  # pixels, of the library
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _UNICODE = hasattr(cv2, "FontFace")  # OpenCV 5; before, every other character is a question mark

@@ -134,6 +134,7 @@ def test_frames_offered_after_the_end_are_ignored():
     run(test)
     kept[0].viewers = 1  # as of a viewer whose connection is being closed
     kept[0].offer(Frame(1))
+    assert kept[0]._task is None
 
 
 def test_the_rate_is_limited(monkeypatch):
