@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 import time
 from collections.abc import Mapping, Sequence
@@ -99,10 +101,10 @@ class WebPage:
                 "aiohttp with pip"
             )
         except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
+            number = getattr(error, "errno", 0)  # below 0 for a host that is not known
+            reason = os.strerror(number) if number in errno.errorcode else str(error)
             self.problem = printable(
-                f"no web page: cannot listen on web_port {port} of web_host '{host}': "
-                f"{reason or error}"
+                f"no web page: cannot listen on web_port {port} of web_host '{host}': {reason}"
             )
         if self.problem and self.problem != before:
             self._node.get_logger().warning(self.problem)
