@@ -90,7 +90,7 @@ class WebPage:
             return
         self.close()
         before, self._address, self.problem = self.problem, address, ""
-        if not port:
+        if not (host and port):
             return
         try:
             self._server = self._open(host, port)
@@ -100,7 +100,7 @@ class WebPage:
                 f"no web page: web_port needs {error.name}; install python3-aiohttp with apt, or "
                 "aiohttp with pip"
             )
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError for what can be no name
             number = getattr(error, "errno", 0)  # below 0 for a host that is not known
             reason = os.strerror(number) if number in errno.errorcode else str(error)
             self.problem = printable(

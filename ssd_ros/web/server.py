@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,6 +17,7 @@ from ssd_ros.web.rules import allowed_names
 from ssd_ros.web.streams import Stream
 
 MAX_CONNECTIONS = 128  # more are closed at once: the node needs its file descriptors itself
+OPENS_WITHIN = 5.0  # seconds; the host's name may have to be looked up
 ENDS_WITHIN = 1.0  # seconds
 _log = logging.getLogger(__name__)  # of aiohttp; what the node should know is in Services.report
 _log.addHandler(logging.NullHandler())
@@ -33,7 +36,7 @@ class WebServer:
         port: that it listens on.
 
     Raises:
-        OSError: the port is in use, or the host is none of this machine's.
+        OSError, ValueError: the port is in use, or the host is none of this machine's.
     """
 
     def __init__(self, host: str, port: int, services: Services) -> None:
@@ -66,28 +69,52 @@ class WebServer:
         runner = web.AppRunner(application, access_log=None, logger=_log, handle_signals=False)
         try:
             await runner.setup()
-            handlers = runner.server
-            assert handlers is not None
-
-            def accept() -> asyncio.Protocol:
-                full = len(handlers.connections) >= MAX_CONNECTIONS
-                return _Refused() if full else handlers()
-
-            server = await self._loop.create_server(accept, host, port)
+            listeners = await asyncio.wait_for(_listen(host, port), OPENS_WITHIN)
         except Exception as error:
             await runner.cleanup()
-            started.set_exception(error)
+            timed_out = isinstance(error, asyncio.TimeoutError)
+            started.set_exception(TimeoutError(errno.ETIMEDOUT, host) if timed_out else error)
             return
-        started.set_result(server.sockets[0].getsockname()[1])
+        handlers = runner.server
+        tasks = [asyncio.create_task(_accept(one, handlers)) for one in listeners]
+        started.set_result(listeners[0].getsockname()[1])
         await self._closing.wait()
-        server.close()
+        for task, listener in zip(tasks, listeners, strict=True):
+            task.cancel()
+            listener.close()
         await handlers.shutdown(ENDS_WITHIN / 5)  # then connections are closed in mid-answer
         await runner.cleanup()
         self._encoder.shutdown(cancel_futures=True)
 
 
-class _Refused(asyncio.Protocol):
-    """A connection that is closed as soon as it is made."""
+async def _listen(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of a host; without those that the system lacks (IPv6, say)."""
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    failed: OSError | None = None
+    for family, _, _, _, address in infos:
+        try:
+            listeners.append(socket.create_server(address, family=family))
+            listeners[-1].setblocking(False)
+        except OSError as error:
+            failed = error
+    if failed is not None and (not listeners or failed.errno != errno.EADDRNOTAVAIL):
+        for listener in listeners:
+            listener.close()
+        raise failed
+    return listeners
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+
+async def _accept(listener: socket.socket, handlers: web.Server) -> None:
+    """Accepts connections one by one, unlike asyncio's server, so that the limit is exact."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = await loop.sock_accept(listener)
+            if len(handlers.connections) >= MAX_CONNECTIONS:
+                connection.close()
+            else:
+                await loop.connect_accepted_socket(handlers, connection)
+        except OSError:  # too many open files, or the client is gone
+            await asyncio.sleep(0.1)
