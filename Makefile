@@ -43,9 +43,10 @@ demo:
 	        --truth demo_out/camera/truth.json $(DEMO_OPTIONS)
 	fi
 
+# Two processes: most tests wait for nodes and trainings rather than compute.
 test: setup
 	@$(IN_VENV)
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 test-fast: setup
 	@$(IN_VENV)

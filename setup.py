@@ -8,6 +8,12 @@ version: dict[str, str] = {}
 exec(Path(NAME, "__init__.py").read_text(), version)
 share = f"share/{NAME}"
 
+
+def files(folder: str, pattern: str) -> list[str]:
+    """The files of a folder, which colcon needs as relative paths."""
+    return sorted(str(path) for path in Path(folder).glob(pattern) if path.is_file())
+
+
 setup(
     name=NAME,
     version=version["__version__"],
@@ -19,15 +25,14 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (share, ["package.xml"]),
-        (f"{share}/launch", [str(path) for path in Path("launch").glob("*.py")]),
-        (f"{share}/config", [str(path) for path in Path("config").iterdir()]),
+        (f"{share}/launch", files("launch", "*.py")),
+        (f"{share}/config", files("config", "*")),
+        # What `ros2 run` and launch files start. Not as `scripts` or `entry_points`: setuptools
+        # writes the Python that builds into the first line of those, with `colcon build
+        # --symlink-install` in any case, and the node would miss the virtual environment.
+        (f"lib/{NAME}", files("scripts", "*")),
     ],
     install_requires=["setuptools"],  # torch and the rest: requirements.txt, by README's commands
+    extras_require={"test": ["pytest"]},  # by which `colcon test` knows that pytest runs the tests
     zip_safe=False,
-    entry_points={
-        "console_scripts": [
-            "detector = ssd_ros.ros.commands:detector",
-            "image_source = ssd_ros.ros.commands:image_source",
-        ]
-    },
 )

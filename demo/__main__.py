@@ -27,6 +27,7 @@ from sensor_msgs.msg import Image as ImageMsg
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from demo.accuracy import LabelledBox, count_matches, read_ground_truth
+from ssd_ros import atomic
 from ssd_ros.io import image_files
 from ssd_ros.messages.images import image_from_msg
 from ssd_ros.ros import dds_profile, process
@@ -73,9 +74,11 @@ class Listener(Node):
         return self._stamps.setdefault(key, len(self._stamps) + 1)
 
     def _on_detections(self, message: Detection2DArray) -> None:
-        stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
-        latency = (self.get_clock().now() - stamp).nanoseconds * 1e-6
-        self.latencies.append(latency)
+        latency = None
+        if message.header.stamp.sec or message.header.stamp.nanosec:  # else nobody has set it
+            stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
+            latency = (self.get_clock().now() - stamp).nanoseconds * 1e-6
+            self.latencies.append(latency)
         number = self._number(message.header.stamp)
         self.detections[number] = [_box_of(detection) for detection in message.detections]
         rows = [_row(number, detection, latency) for detection in self.detections[number]]
@@ -99,12 +102,17 @@ def _box_of(detection: Detection2D) -> LabelledBox:
     return LabelledBox(best.class_id, corners, best.score)
 
 
-def _row(number: int, detection: LabelledBox | None, latency: float) -> str:
+def _row(number: int, detection: LabelledBox | None, latency: float | None) -> str:
+    took = "no stamp" if latency is None else f"{latency:.0f} ms"
     if detection is None:
-        return ROW.format(number, "no detections", "", "", f"{latency:.0f} ms")
+        return ROW.format(number, "no detections", "", "", took)
     x1, y1, x2, y2 = detection.box
     place = f"{x1:.0f},{y1:.0f} {x2 - x1:.0f}x{y2 - y1:.0f}"
-    return ROW.format(number, detection.name, f"{detection.score:.2f}", place, f"{latency:.0f} ms")
+    return ROW.format(number, detection.name, f"{detection.score:.2f}", place, took)
+
+
+def _median(latencies: Sequence[float]) -> str:
+    return f"{statistics.median(latencies):.0f} ms" if latencies else "unknown"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,13 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reader.read(options.weights)  # before two processes are started to find out
         image_files.find([options.images])
         ground_truth = read_ground_truth(options.truth) if options.truth else None
+        atomic.make_folder(options.out)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     dds_profile.apply_profile(options.profile)
 
-    options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("frame_*.jpg"):
         old.unlink()
     rclpy.init()
@@ -156,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     print(
         f"demo: {listener.count} detections in {len(listener.detections)} frames, "
-        f"latency {statistics.median(listener.latencies):.0f} ms median; "
+        f"latency {_median(listener.latencies)} median; "
         f"{listener.drawn} annotated images in '{options.out}'"
     )
     return 0

@@ -1,31 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes files as a camera topic, starts the detector on it, and RViz if it is installed."""
+"""Publishes files as a camera topic, starts the detector on it, and RViz if it is installed.
+
+Ends with an error when the camera or the detector does.
+"""
 
 import os
 from pathlib import Path
 
-from ament_index_python.packages import (
-    PackageNotFoundError,
-    get_package_prefix,
-    get_package_share_directory,
-)
+from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
     IncludeLaunchDescription,
-    LogInfo,
     OpaqueFunction,
+    RegisterEventHandler,
     SetEnvironmentVariable,
 )
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from ssd_ros.ros.parameter_table import DETECTOR, IMAGE_SOURCE
-
-DEMO = "demo"  # the bundled weights: nothing is downloaded for the demo
+from ssd_ros.ros.parameter_table import DETECTOR, IMAGE_SOURCE, from_text
 
 SHARE = Path(get_package_share_directory("ssd_ros"))
+PARTS = ("image_source", "detector")  # executables without which the demo shows nothing
+
+# Arguments, their defaults and descriptions. The weights are the bundled ones: no download.
+SOURCE = {
+    "source": (None, IMAGE_SOURCE["source"].text),
+    "rate": ("10.0", IMAGE_SOURCE["rate"].text),
+    "frame_id": (IMAGE_SOURCE["frame_id"].default, IMAGE_SOURCE["frame_id"].text),
+    "camera_info_url": ("", IMAGE_SOURCE["camera_info_url"].text),
+    "fov": ("60.0", IMAGE_SOURCE["fov"].text),
+}
+PASSED_ON = {
+    "weights": ("demo", DETECTOR["weights"].text),
+    "score_threshold": (str(DETECTOR["score_threshold"].default), DETECTOR["score_threshold"].text),
+    "markers": ("true", DETECTOR["markers"].text),
+    "log_level": ("info", "of the detector: debug, info, warn, error or fatal"),
+    "rviz": ("true", "show the annotated image and the outlines in RViz"),
+}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -34,60 +52,41 @@ def generate_launch_description() -> LaunchDescription:
     variables = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
     own = any(name in os.environ for name in variables)
     environment = [] if own else [SetEnvironmentVariable(name, profile) for name in variables]
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in (SOURCE | PASSED_ON).items()
+    ]
+    detector = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(SHARE / "launch" / "detector.launch.py")),
+        launch_arguments={
+            **{name: LaunchConfiguration(name) for name in PASSED_ON},
+            "image_topics": "/image_raw",
+            "fixed_frame": LaunchConfiguration("frame_id"),
+        }.items(),
+    )
+    exits = RegisterEventHandler(OnProcessExit(on_exit=_end))
     return LaunchDescription(
-        [
-            *environment,
-            DeclareLaunchArgument("source", description=IMAGE_SOURCE["source"].text),
-            DeclareLaunchArgument(
-                "rate", default_value="10.0", description=IMAGE_SOURCE["rate"].text
-            ),
-            DeclareLaunchArgument(
-                "weights", default_value=DEMO, description=DETECTOR["weights"].text
-            ),
-            DeclareLaunchArgument(
-                "score_threshold",
-                default_value=str(DETECTOR["score_threshold"].default),
-                description=DETECTOR["score_threshold"].text,
-            ),
-            DeclareLaunchArgument(
-                "rviz", default_value="true", description="show the annotated image in RViz"
-            ),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(str(SHARE / "launch" / "detector.launch.py")),
-                launch_arguments={
-                    "weights": LaunchConfiguration("weights"),
-                    "score_threshold": LaunchConfiguration("score_threshold"),
-                    "image_topics": "/image_raw",
-                }.items(),
-            ),
-            OpaqueFunction(function=_source),
-            OpaqueFunction(function=_rviz),
-        ]
+        [*environment, *arguments, exits, detector, OpaqueFunction(function=_source)]
     )
 
 
 def _source(context: LaunchContext) -> list[Node]:
+    texts = {name: LaunchConfiguration(name).perform(context) for name in SOURCE}
+    parameters = {name: from_text(name, IMAGE_SOURCE[name], texts[name]) for name in SOURCE}
     return [
-        Node(
-            package="ssd_ros",
-            executable="image_source",
-            output="screen",
-            parameters=[
-                {
-                    "source": LaunchConfiguration("source").perform(context),
-                    "rate": float(LaunchConfiguration("rate").perform(context)),
-                }
-            ],
-        )
+        Node(package="ssd_ros", executable="image_source", output="screen", parameters=[parameters])
     ]
 
 
-def _rviz(context: LaunchContext) -> list[LogInfo | Node]:
-    if LaunchConfiguration("rviz").perform(context).lower() not in ("true", "1", "yes"):
+def _end(event: ProcessExited, context: LaunchContext) -> list[EmitEvent]:
+    """Ends everything once the camera or the detector has ended.
+
+    Raises:
+        RuntimeError: it ended by itself; `ros2 launch` then exits with 1.
+    """
+    part = next((name for name in PARTS if Path(event.cmd[0]).name == name), None)
+    if part is None or context.is_shutdown:
         return []
-    try:
-        get_package_prefix("rviz2")
-    except PackageNotFoundError:
-        return [LogInfo(msg="rviz2 is not installed; view /detections_image with another tool")]
-    config = str(SHARE / "config" / "detector.rviz")
-    return [Node(package="rviz2", executable="rviz2", arguments=["-d", config])]
+    if event.returncode:
+        raise RuntimeError(f"{part} ended with exit code {event.returncode}; its log says why")
+    return [EmitEvent(event=Shutdown(reason=f"{part} has ended"))]

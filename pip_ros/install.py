@@ -8,7 +8,6 @@ definitions. Where ROS 2 is sourced, it is laid upon that and gets only what ROS
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import re
@@ -129,11 +128,25 @@ def install_package(run: Run) -> None:
         return
     venv = run.venv.path
     (venv / "share/ament_index/resource_index/packages/ssd_ros").write_text("")
-    for name in ("package.xml", "launch", "config"):
-        link(venv / "share/ssd_ros" / name, ROOT / name)
-    for package in importlib.metadata.distributions(name="ssd_ros", path=[str(run.venv.site)]):
-        for script in package.entry_points.select(group="console_scripts"):
-            link(venv / "lib/ssd_ros" / script.name, venv / "bin" / script.name)
+    for folder in ("share/ssd_ros", "lib/ssd_ros"):
+        shutil.rmtree(venv / folder, ignore_errors=True)
+    for place, file in installed_files().items():
+        link(venv / place, ROOT / file)
+
+
+def installed_files() -> dict[str, str]:
+    """The clone's files by their place in the environment, as in setup.py's data_files.
+
+    Each by itself: `ros2 launch` does not look into a folder that is a link.
+    """
+    found = {}
+    for pattern in ("package.xml", "launch/*.py", "config/*"):
+        for path in sorted(ROOT.glob(pattern)):
+            file = str(path.relative_to(ROOT))
+            found[f"share/ssd_ros/{file}"] = file
+    for path in sorted(ROOT.glob("scripts/*")):
+        found[f"lib/ssd_ros/{path.name}"] = f"scripts/{path.name}"
+    return found
 
 
 def link(path: Path, target: Path) -> None:
@@ -158,7 +171,7 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
     """The steps for this machine and these options."""
     mine: list[Path | str] = [*sorted(HERE.glob("*.py")), PYTHON, venv.ros]
     ros_files = [*mine, *sorted(HERE.glob("requirements-*.txt"))]
-    package = [ROOT / name for name in ("setup.py", "setup.cfg", "package.xml")]
+    package: list[Path | str] = [ROOT / "setup.py", ROOT / "package.xml", str(installed_files())]
     base, demo, *more = (
         ROOT / f"requirements{kind}.txt" for kind in ("", "-demo", "-training", "-dev")
     )

@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+STANDARD_OUTPUT = Path("-")
 _SUFFIX = ".part"  # of temporary files
 
 
@@ -19,7 +21,7 @@ def write(path: Path, data: bytes, check: Callable[[Path], object] | None = None
     A symbolic link is followed. A device or a pipe is written to, never replaced.
 
     Args:
-        path: the file; one that exists is replaced.
+        path: the file; one that exists is replaced. STANDARD_OUTPUT is no file.
         data: its content.
         check: called with the temporary file; where it raises, that file is deleted and an
             existing one stays as it is.
@@ -27,6 +29,11 @@ def write(path: Path, data: bytes, check: Callable[[Path], object] | None = None
     Raises:
         OSError: the file cannot be written; it names the file.
     """
+    if path == STANDARD_OUTPUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
     with errors_name(path):
         path = path.resolve() if path.is_symlink() and _is_regular(path) else path
         if not _is_regular(path):
@@ -57,6 +64,8 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it cannot; the error names the file.
     """
+    if path == STANDARD_OUTPUT:
+        return
     with errors_name(path):
         if not _is_regular(path):
             if not os.access(path, os.W_OK):
@@ -70,6 +79,19 @@ def check_writable(path: Path) -> None:
         os.unlink(part)
         for folder in made:
             folder.rmdir()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those that it is in, unless it exists.
+
+    Raises:
+        NotADirectoryError: a file has this name.
+        OSError: it cannot be made; the error names the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"'{folder}' is a file, expected a folder")
+    with errors_name(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:

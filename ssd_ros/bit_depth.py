@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""16-bit images as the 8 bits that the network takes.
+"""Images of 16 bits or of floating point as the 8 bits that the network takes.
 
 Thermal and industrial cameras send 10 to 14 bits in 16: of the full range they use a few percent,
-and scaled by it they are almost black.
+and scaled by it they are almost black. Depth and temperature are floating point in any unit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ def to_8_bits(pixels: np.ndarray, value_range: str = PERCENTILES) -> np.ndarray:
     """Scales grey values, or those of colours, all channels by the same range.
 
     Args:
-        pixels: uint16 (H, W) or (H, W, C), in native byte order.
-        value_range: one of RANGES. With `percentiles` all but half a percent of the pixels at
-            either end keep their differences, which are never enlarged: an image of few different
-            values is dark or plain, not noise.
+        pixels: uint16 (H, W) or (H, W, C), or float32 (H, W), in native byte order.
+        value_range: one of RANGES, for integers; floating point has no number of bits, and is
+            always scaled by `percentiles`. With `percentiles` all but half a percent of the pixels
+            at either end keep their differences. Those of integers are never enlarged: an image of
+            few different values is dark or plain, not noise. NaN becomes 0.
 
     Returns:
         uint8 of the same shape.
     """
+    if pixels.dtype == np.float32:
+        return _float_to_8_bits(pixels)
     if value_range == PERCENTILES:
         low, high = _percentiles(pixels)
     else:
@@ -70,9 +73,28 @@ def _is_grey(pixels: np.ndarray) -> bool:
     return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))
 
 
-def _percentiles(pixels: np.ndarray) -> tuple[int, int]:
+def _float_to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    samples = _samples(pixels)
+    samples = samples[np.isfinite(samples)].astype(np.float64)  # differences can exceed float32
+    if not samples.size:
+        return np.zeros(pixels.shape, np.uint8)
+    low, high = np.quantile(samples, (_OUTSIDE, 1 - _OUTSIDE))
+    if low == high:
+        return np.zeros(pixels.shape, np.uint8)
+    scaled = pixels.astype(np.float64)
+    scaled -= low
+    scaled *= 255 / (high - low)
+    return np.nan_to_num(scaled.clip(0, 255, out=scaled), copy=False).round().astype(np.uint8)
+
+
+def _samples(pixels: np.ndarray) -> np.ndarray:
+    """About _SAMPLES of the pixels, in a grid; one-dimensional."""
     every = max(1, int((pixels.size / _SAMPLES) ** 0.5))
-    counts = np.bincount(pixels[::every, ::every].ravel(), minlength=_VALUES)
+    return pixels[::every, ::every].ravel()
+
+
+def _percentiles(pixels: np.ndarray) -> tuple[int, int]:
+    counts = np.bincount(_samples(pixels), minlength=_VALUES)
     below = counts.cumsum() / counts.sum()
     low, high = np.searchsorted(below, (_OUTSIDE, 1 - _OUTSIDE), side="right")
     return int(low), min(int(high), _VALUES - 1)

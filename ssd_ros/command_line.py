@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -18,6 +19,9 @@ _OWN = ("ssd_ros", "training")
 
 def explain_ends() -> None:
     """Explains missing modules, Ctrl-C and a closed pipe, from now to the end of this process.
+
+    A reader that closes the pipe ends the process as it ends other commands: by SIGPIPE, which a
+    shell tells as 141, however much of the output had been written by then.
 
     File names that are not UTF-8 are printed as they are.
     """
@@ -55,7 +59,7 @@ def _explain(
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     elif isinstance(error, BrokenPipeError) and error.filename is None:
-        pass  # the reader of the output has what it wanted, as `head` has
+        _end_by_closed_pipe()
     elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in _OWN:
         files = "-r requirements.txt"
         if "training" in sys.modules:
@@ -66,9 +70,16 @@ def _explain(
 
 
 def _flush() -> None:
-    """Writes what is buffered; to nowhere if the reader is gone, which Python would complain of."""
+    """Writes what is buffered: later, Python would complain of a reader that is gone."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end_by_closed_pipe()
+
+
+def _end_by_closed_pipe() -> None:
+    """The reader of the output has what it wanted, as `head` has."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)

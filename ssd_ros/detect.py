@@ -16,9 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ssd_ros.atomic import STANDARD_OUTPUT
 from ssd_ros.backends.arguments import add_arguments, from_arguments
 from ssd_ros.bit_depth import PERCENTILES, RANGES
-from ssd_ros.command_line import plural
+from ssd_ros.command_line import ClassNames, plural
 from ssd_ros.detections import Thresholds
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image, ImageError
@@ -149,7 +150,7 @@ def _detect_into_files(
 
         def commit(sink: Sink, path: Path | None) -> None:
             sink.commit()
-            if path:
+            if path and path != STANDARD_OUTPUT:
                 counts.written.append(path)
 
         with ExitStack() as commits:  # each is called, also if another one fails
@@ -186,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         help="weights file: .safetensors, or another implementation's .pth; 'demo' for the bundled "
         "weights of five demo classes (default: %(default)s, torchvision's, downloaded once)",
     )
-    add("--json", type=Path, metavar="OUT", help="write the detections to this file")
+    add("--json", type=Path, metavar="OUT", help="write the detections to this file, or - (stdout)")
     add("--draw", type=Path, metavar="DIR", help="write annotated images to this folder")
     add_arguments(parser)
     add(
@@ -218,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         help="values of 16-bit grey images that become 0 to 255 "
         "(default: %(default)s of each image)",
     )
-    add("--only", nargs="+", default=(), metavar="CLASS", help="report only these classes")
+    add("--only", action=ClassNames, default=(), help="report only these classes (a,b or a b)")
     add("--batch", type=_positive, default=4, metavar="N", help="batch size (default: %(default)s)")
     return parser
 

@@ -30,6 +30,12 @@ class Detector:
         options: backend, device, precision, threads.
         thresholds: scores, overlaps and counts.
         class_filter: names of the classes to report; empty for all.
+        strict: refuse a class filter with names that the weights do not have. Otherwise these
+            match nothing.
+
+    Attributes:
+        unknown_classes: what is wrong with the class filter, with the classes of the weights; empty
+            if nothing is.
 
     Raises:
         WeightsError: the weights file cannot be used.
@@ -42,6 +48,7 @@ class Detector:
         options: BackendOptions = BackendOptions(),  # noqa: B008 - immutable
         thresholds: Thresholds = Thresholds(),  # noqa: B008 - immutable
         class_filter: Sequence[str] = (),
+        strict: bool = True,
     ) -> None:
         if not isinstance(weights, Weights):
             weights = read(weights)
@@ -51,6 +58,7 @@ class Detector:
         self.backend = self._backend.name
         self.device = self._backend.device
         self.precision = self._backend.precision
+        self._strict = strict
         self._set_thresholds(thresholds, class_filter)
 
     def with_thresholds(self, thresholds: Thresholds, class_filter: Sequence[str] = ()) -> Detector:
@@ -60,12 +68,14 @@ class Detector:
         return other
 
     def _set_thresholds(self, thresholds: Thresholds, class_filter: Sequence[str]) -> None:
-        unknown = sorted(set(class_filter) - set(self.classes))
-        if unknown:
-            raise ValueError(
+        self.unknown_classes = ""
+        if unknown := sorted(set(class_filter) - set(self.classes)):
+            self.unknown_classes = (
                 f"unknown class {', '.join(map(repr, unknown))}; "
                 f"the weights have: {', '.join(self.classes)}"
             )
+            if self._strict:
+                raise ValueError(self.unknown_classes)
         self.thresholds = thresholds
         mask = np.array([name in class_filter for name in self.classes]) if class_filter else None
         self._postprocess = _postprocessor(self._config, thresholds, mask, self.device)

@@ -14,9 +14,9 @@ HUGE = 2**32 - 1
 ENCODINGS = """
     rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 mono16 bgr16 rgb16 bgra16 rgba16 yuv422 yuv422_yuy2 uyvy
     yuyv bayer_rggb8 bayer_bggr8 bayer_gbrg8 bayer_grbg8 bayer_rggb16 bayer_bggr16 bayer_gbrg16
-    bayer_grbg16
+    bayer_grbg16 8UC4 16UC1 32FC1 nv12 nv21 nv24
 """.split()
-UNKNOWN_ENCODINGS = ["", "bgr", "BGR8", "32FC1", "8UC2", "nv21", "bgr8\n", "jpeg", "☃", "x" * 9999]
+UNKNOWN_ENCODINGS = ["", "bgr", "BGR8", "64FC1", "8UC2", "NV21", "bgr8\n", "jpeg", "☃", "x" * 9999]
 
 
 def bad_image(chance: random.Random) -> ImageMsg:

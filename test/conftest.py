@@ -4,12 +4,16 @@
 What needs rclpy or PyTorch is imported in the fixtures: other tests run without them.
 """
 
+from __future__ import annotations  # Humble's pytest does not export all of these types
+
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import colcon
 import numpy as np
 import pytest
 from made_images import made_image
@@ -34,6 +38,10 @@ if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
     ENVIRONMENT["ROS_LOCALHOST_ONLY"] = "1"
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:  # it has the domain of the process that started it
+    os.environ["ROS_DOMAIN_ID"] = ENVIRONMENT["ROS_DOMAIN_ID"]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell does so to what it starts with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption("--kills", type=int, default=20, help="of a training, by --endurance")
+
+
+collect_ignore: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    collect_ignore.extend(colcon.configure(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -112,7 +127,7 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def graph(rclpy_started: None, tmp_path: Path) -> "Iterator[Graph]":
+def graph(rclpy_started: None, tmp_path: Path) -> Iterator[Graph]:
     """A namespace of its own for the test."""
     from graph import Graph
 
@@ -122,7 +137,7 @@ def graph(rclpy_started: None, tmp_path: Path) -> "Iterator[Graph]":
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Gate]":
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """An open gate before every detector of this process."""
     from gate import Gate
 

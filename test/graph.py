@@ -23,6 +23,7 @@ from waiting import wait_for
 from ssd_ros.ros.detector_node import DetectorNode
 from ssd_ros.ros.executor import create_executor
 from ssd_ros.ros.guarded_node import THREADS
+from ssd_ros.ros.topics import OUTPUTS, CameraTopics
 
 ROOT = Path(__file__).parents[1]
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -60,6 +61,10 @@ class Graph:
     def name(self, relative: str) -> str:
         return f"{self.namespace}/{relative}"
 
+    def topics(self, image: str = "image_raw") -> CameraTopics:
+        """The topics of a camera whose outputs are in the test's namespace."""
+        return CameraTopics(self.name(image), {name: self.name(name) for name in OUTPUTS})
+
     def start_detector(
         self, parameters: Mapping[str, Any], node_class: type[DetectorNode] = DetectorNode
     ) -> DetectorNode:
@@ -73,10 +78,18 @@ class Graph:
         return node
 
     def start_process(
-        self, module: str, parameters: Mapping[str, Any], namespace: str | None = None
+        self,
+        module: str,
+        parameters: Mapping[str, Any],
+        namespace: str | None = None,
+        more: Sequence[str] = (),
     ) -> Process:
-        """A node as `ros2 run` starts it, in the test's namespace or in another."""
-        command = node_command(module, parameters, namespace or self.namespace)
+        """A node as `ros2 run` starts it, in the test's namespace or in another.
+
+        Args:
+            more: of the arguments after --ros-args.
+        """
+        command = [*node_command(module, parameters, namespace or self.namespace), *more]
         return self.start_command(command, cwd=ROOT)
 
     def start_command(self, command: Sequence[str], **options: Any) -> Process:

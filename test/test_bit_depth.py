@@ -55,6 +55,19 @@ def test_a_fixed_range_is_the_same_for_every_image(value_range):
     assert np.abs(to_8_bits(pixels, value_range).astype(int) - [[0, 127, 255, 255]]).max() <= 1
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e36])
+def test_floating_point_of_any_unit_is_scaled_by_what_is_there(unit):
+    pixels = (GREY * unit - 40 * unit).astype(np.float32)
+    assert np.abs(to_8_bits(pixels) - stretched(GREY)).max() <= 2
+    pixels[0, :3] = (np.nan, np.inf, -np.inf)
+    assert to_8_bits(pixels)[0, :3].tolist() == [0, 255, 0]
+
+
+@pytest.mark.parametrize("value", [0.0, 7.5, np.nan, np.inf])
+def test_floating_point_without_differences_is_dark(value):
+    assert not to_8_bits(np.full((5, 5), value, np.float32)).any()
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_files_of_16_bit_grey_are_scaled_as_messages_are(tmp_path, suffix):
     pixels = seen_by(12)

@@ -58,6 +58,7 @@ def test_ctrl_c_gives_no_traceback_even_at_the_start(tmp_path):
     "arguments",
     [
         ["ssd_ros.detect", ROOT / "docs" / "detections.jpg", "--weights", "demo"],
+        ["ssd_ros.detect", ROOT / "docs" / "detections.jpg", "--weights", "demo", "--json", "-"],
         ["ssd_ros.weights", "info", "demo"],
     ],
 )
@@ -68,7 +69,7 @@ def test_a_reader_that_has_enough_is_no_error(monkeypatch, arguments, unbuffered
     process.stdout.close()
     error = process.stderr.read()
     process.stderr.close()
-    process.wait()
+    assert process.wait() == -signal.SIGPIPE
     assert "Broken pipe" not in error
     assert "Traceback" not in error
 

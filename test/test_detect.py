@@ -61,6 +61,15 @@ def test_the_command_writes_what_the_detector_finds(folder, detector, capsys):
     assert printed.out == ""
 
 
+def test_json_goes_to_the_standard_output_for_a_dash(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert run(str(folder / "in"), "--json", "-") == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 3
+    assert "wrote" not in printed.err
+    assert [path.name for path in folder.iterdir()] == ["in"]
+
+
 def test_without_json_each_detection_is_a_line_and_an_image_without_any_is_one_too(folder, capsys):
     files = [str(folder / "in" / f"{i}.png") for i in range(2)]
     assert run(*files) == 0
@@ -103,7 +112,8 @@ def test_a_video_is_detected_frame_by_frame_beside_image_files(folder, detector)
         (["nowhere"], "no such file or folder: 'nowhere'"),
         (["in", "--only", "dog"], "unknown class 'dog'"),
         (["in", "--score-threshold", "7"], "score_threshold must be from 0 to 1, got 7"),
-        (["in", "--draw", "in/0.png"], "in/0.png"),
+        (["in", "--only", "cat,dog"], "unknown class 'dog'"),
+        (["in", "--draw", "in/0.png"], "'in/0.png' is a file, expected a folder"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(folder, arguments, message, capsys, monkeypatch):

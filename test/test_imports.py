@@ -19,6 +19,7 @@ FOLDERS = ("ssd_ros", "training", "demo", "benchmarks", "launch", "pip_ros")
 SHARED = {
     *("ssd_ros.atomic", "ssd_ros.bit_depth", "ssd_ros.command_line", "ssd_ros.detections"),
     *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image", "ssd_ros.jpeg"),
+    "ssd_ros.python_environment",
 }
 DETECTOR = {"ssd_ros.detector", "ssd_ros.backends", "ssd_ros.weights", "ssd_ros.model"}
 ALL = {*SHARED, *DETECTOR, "ssd_ros.io", "ssd_ros.messages", "ssd_ros.ros", "ssd_ros.web"}
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.bit_depth": set(),
     "ssd_ros.encoded": {"ssd_ros.image"},
     "ssd_ros.jpeg": {"ssd_ros.image"},
+    "ssd_ros.python_environment": set(),
     "ssd_ros.drawing": {"ssd_ros.detections", "ssd_ros.image"},
     # drawing: outlines in RViz have the captions and colours of those in the annotated image
     "ssd_ros.messages": {
@@ -48,7 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.io": SHARED,
     "ssd_ros.io.bags": SHARED | {"ssd_ros.io", "ssd_ros.messages"},
     "ssd_ros.detect": SHARED | DETECTOR | {"ssd_ros.io"},
-    "ssd_ros.doctor": SHARED | DETECTOR | {"ssd_ros.io"},
+    # ros: what it found, without rclpy; the rest is imported once ROS is known to be there
+    "ssd_ros.doctor": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.ros"},
     "ssd_ros.ros": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.messages", "ssd_ros.web"},
     "ssd_ros.web": set(),
     "training": SHARED | DETECTOR | {"ssd_ros.io"},

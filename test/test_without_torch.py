@@ -74,7 +74,7 @@ def test_native_weights_are_read_without_pytorch():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("", "no engine is installed: pip install openvino"),
+        ("", "no engine is installed (OpenVINO, or PyTorch): pip install openvino"),
         ("device='cuda'", "device 'cuda' needs PyTorch: the module 'torch' is not installed"),
         ("backend='openvino'", "backend 'openvino' needs the module 'openvino', which is not"),
     ],

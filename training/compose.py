@@ -78,7 +78,7 @@ def write_set(
         size=size,
     )
     for folder in ("Annotations", "JPEGImages"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(out / folder)
     progress = partial(tqdm, total=count, desc=name, unit="image", disable=None)
     if workers > 1:
         # Spawned: a fork inherits OpenCV's locks, but not the threads that hold them.

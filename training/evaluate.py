@@ -30,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(note)
-    print(metrics.format_table(result))
+    with_table = sys.stderr if options.json == atomic.STANDARD_OUTPUT else sys.stdout
+    print(note, file=with_table)
+    print(metrics.format_table(result), file=with_table)
     if options.json:
         try:
             atomic.write(options.json, (json.dumps(result, indent=2) + "\n").encode())
@@ -97,7 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP)
     add_arguments(parser)
     add("--batch", type=int, default=8, help="batch size (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="also write the metrics to FILE")
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write the metrics to FILE, or with - to the "
+        "standard output, and the table to the standard error output",
+    )
     add("--no-coco", action="store_true", help="skip COCO metrics")
     return parser
 

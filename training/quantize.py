@@ -19,7 +19,7 @@ from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import create
 from ssd_ros.command_line import ClassNames
-from ssd_ros.detector import Detector, network_input
+from ssd_ros.detector import network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.model.not_finite import NotFiniteError
@@ -28,12 +28,11 @@ from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 from training.data import exif_view, voc
-from training.data.samples import Sample, load
-from training.evaluation import metrics, predictions
+from training.data.samples import load
+from training.evaluation import speed
 from training.quantisation import search
 
 IMAGES_TO_RANK = 4
-TIMED_RUNS = 9
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -117,17 +116,17 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
         for precision in ("fp32", "int8")
     )
     ranged = replace(weights, quantisation=_measure(weights, files))
-    before = mean_ap(validation, fp32, weights)
+    before = speed.mean_ap(validation, fp32, weights)
     print(f"fp32: mAP {before:.4f} on {len(validation)} images of {options.val_sets}")
     size = weights.config.input_size
     images = network_input([Image(image_files.read(f)) for f in files[:IMAGES_TO_RANK]], size)
-    evaluate = functools.partial(mean_ap, validation, int8)
+    evaluate = functools.partial(speed.mean_ap, validation, int8)
     found = search.find(ranged, evaluate, before - options.max_drop, images, int8)
     record = provenance(options, len(files), before, found)
     result = replace(found.weights, training={**weights.training, "quantisation": record})
     check = functools.partial(check_file, result, int8, images)
     atomic.write(target, to_bytes(result), check)
-    milliseconds = median_milliseconds(result, (fp32, int8), images[:1])
+    milliseconds = speed.median_milliseconds([(result, fp32), (result, int8)], images[:1])
     kept = ", ".join(record["kept"]) or "none"
     print(
         f"int8: mAP {found.score:.4f} ({found.score - before:+.4f}), "
@@ -154,22 +153,6 @@ def choose_images(options: argparse.Namespace) -> list[Path]:
     files = [record.image for record in voc.find_images(options.data, options.sets)]
     order = np.random.default_rng(options.seed).permutation(len(files))
     return [files[i] for i in order[: options.images]]
-
-
-def mean_ap(samples: Sequence[Sample], options: BackendOptions, weights: Weights) -> float:
-    """The mAP (VOC2007) that `training.evaluate` prints.
-
-    Raises:
-        ValueError: an image cannot be read, or no object counts.
-    """
-    detector = Detector(weights, options, predictions.THRESHOLDS)
-    detections = predictions.detect(detector, samples)
-    detector.close()
-    ground_truth = predictions.annotated(samples)
-    score = metrics.compute_metrics(detections, ground_truth, weights.classes)["map_voc2007"]
-    if score is None:
-        raise ValueError("the validation images have no object that is not difficult")
-    return float(score)
 
 
 def provenance(
@@ -201,20 +184,6 @@ def check_file(expected: Weights, options: BackendOptions, images: np.ndarray, f
         outputs.append([np.array(output) for output in backend.infer(images)])
     if not all(map(np.array_equal, *outputs)):
         raise ValueError(f"'{file}' does not compute what was written")
-
-
-def median_milliseconds(
-    weights: Weights, choices: Sequence[BackendOptions], image: np.ndarray
-) -> list[float]:
-    """Median time of the network on one image for each choice; they take turns."""
-    backends = [create(weights, options) for options in choices]
-    seconds = np.empty((TIMED_RUNS, len(backends)))
-    for run in range(-1, TIMED_RUNS):  # the first is a warm-up, and overwritten
-        for k, backend in enumerate(backends):
-            start = time.perf_counter()
-            backend.infer(image)
-            seconds[run, k] = time.perf_counter() - start
-    return [float(median) for median in 1000 * np.median(seconds, axis=0)]
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from ssd_ros.detector import Detector
 from ssd_ros.weights import reader
 from training.data import loss_objects, voc
 from training.data.samples import Sample, invalid_boxes, load
-from training.evaluation import gallery, metrics, plots, predictions, templates, voc_ap
+from training.evaluation import compared, gallery, metrics, plots, predictions, templates, voc_ap
 from training.trainer import run_files
 
 
-def page(run: Path, weights: Path, data: Path, device: str) -> str:
+def page(run: Path, weights: Path, data: Path, device: str, before: Path | None = None) -> str:
     """The page of a run, as HTML.
 
     Args:
@@ -34,20 +34,21 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
         weights: file to detect with.
         data: where the dataset is now.
         device: auto, cpu, cuda, cuda:N.
+        before: a file with the same classes to compare with, as the one that was pruned.
 
     Raises:
         ValueError, OSError: a file of the run or of the dataset is missing or broken.
     """
     info = run_files.read_run_info(run)
     options = info["options"]
-    detector = Detector(
-        weights, BackendOptions(device=device, precision="fp32"), predictions.THRESHOLDS
-    )
+    how = BackendOptions(device=device, precision="fp32")
+    detector = Detector(weights, how, predictions.THRESHOLDS)
     view = options.get("exif_view", "auto")
     only = detector.classes if options.get("classes") else None
     train, _ = load(voc.find_images(data, options["sets"]), detector.classes, view, only)
     lost = loss_objects.find_lost(train, reader.read(weights).config)
-    sets, validation = [(options["sets"], train)], None
+    sets: list[tuple[str, list[Sample]]] = [(options["sets"], train)]
+    validation = comparison = None
     if options["val_sets"] != "none":
         records = voc.find_images(data, options["val_sets"])
         samples, _ = load(records, detector.classes, view, only)
@@ -57,10 +58,16 @@ def page(run: Path, weights: Path, data: Path, device: str) -> str:
             "sets": options["val_sets"],
             **validation_section(detector, samples),
         }
+        if before is not None:
+            files = (before, weights)
+            comparison = compared.section(
+                [file.name for file in files], [reader.read(file) for file in files], how, samples
+            )
     return templates.render(
         "report.html",
         name=run.resolve().name,
         validation=validation,
+        comparison=comparison,
         curves=curves(run_files.read_metrics(run)),
         data=data_section(sets, detector.classes),
         lost=loss_objects.rows(lost, detector.classes),
@@ -74,12 +81,13 @@ def validation_section(detector: Detector, samples: Sequence[Sample]) -> dict[st
     detections = predictions.detect(detector, samples)
     ground_truth = predictions.annotated(samples)
     results = voc_ap.evaluate(detections, ground_truth, len(detector.classes))
+    drawings = gallery.Drawings(detections, ground_truth, samples, detector.classes)
     return {
         "images": len(samples),
         "metrics": metrics.to_dict(results, detector.classes),
         "precision_recall": Markup(plots.precision_recall(results, detector.classes)),
         "min_score": gallery.MIN_SCORE,
-        "galleries": gallery.galleries(detections, ground_truth, samples, detector.classes),
+        "galleries": gallery.galleries(drawings),
     }
 
 
@@ -107,11 +115,20 @@ def data_section(
                 sum(not len(sample.labels) for sample in samples),
                 invalid_boxes(samples).total(),
                 int(ground_truth.difficult.sum()),
+                sum(len(sample.ignored) for sample in samples),
                 *np.bincount(ground_truth.label, minlength=len(classes)).tolist(),
             )
         )
     return {
-        "header": ("image sets", "images", "without objects", "no area", "difficult", *classes),
+        "header": (
+            "image sets",
+            "images",
+            "without objects",
+            "no area",
+            "difficult",
+            "other classes",
+            *classes,
+        ),
         "rows": rows,
         "box_sizes": Markup(plots.box_sizes(_relative_sizes(sets[0][1], len(classes)), classes)),
     }
@@ -141,6 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, help="where the dataset is now (default: as in the training)"
     )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="also compare with these weights of the same classes: mAP, speed, size, and the "
+        "images in which they differ",
+    )
     parser.add_argument("--out", type=Path, help="output file (default: RUN/report.html)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     given = parser.parse_args(arguments)
@@ -148,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = given.data or Path(run_files.read_run_info(given.run)["options"]["data"])
         weights = given.weights or given.run / run_files.BEST
-        text = page(given.run, weights, data, given.device)
+        text = page(given.run, weights, data, given.device, given.compare)
         atomic.write(out, text.encode("utf-8", "replace"))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

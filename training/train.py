@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ssd_ros.backends.pytorch import choose_device
 from ssd_ros.command_line import plural
 from ssd_ros.model import resnet50
 from ssd_ros.model.config import PAPER_VOC, RESNET50, SSDConfig
@@ -24,7 +25,16 @@ from training.data.augment import Augment
 from training.data.dataset import DetectionDataset
 from training.data.samples import TrainingData
 from training.data.workers import Stream, WorkerLost
-from training.trainer import batch_norm, box_scales, class_heads, options, pretrained, run_files
+from training.slimming import features
+from training.trainer import (
+    batch_norm,
+    box_scales,
+    class_heads,
+    distillation,
+    options,
+    pretrained,
+    run_files,
+)
 from training.trainer.distributed import Processes, is_main
 from training.trainer.ema import create_ema
 from training.trainer.lock import locked
@@ -32,6 +42,7 @@ from training.trainer.optimizer import choose_precision, create_optimizer
 from training.trainer.options import Options
 from training.trainer.trainer import NotFinite, Trainer
 
+_IMAGES_TO_RANK = 128  # training images on which the channels of wider features are ranked
 _NO_MEMORY = re.compile("out of memory|can't allocate memory")  # of CUDA, of the CPU
 
 
@@ -121,9 +132,15 @@ def create_trainer(
     frozen = pretrained.freeze(model, pretrained.layers(model, run.freeze))
     model.to(processes.device).to(memory_format=torch.channels_last)
     optimizer = create_optimizer(model, run)
-    trainer = Trainer(run, processes, data, model, frozen, optimizer, create_ema(model, run.ema))
+    ema = create_ema(model, run.ema)
+    trainer = Trainer(run, processes, data, model, frozen, optimizer, ema)
+    if run.teacher:
+        teacher = distillation.read_teacher(run.teacher, data.classes, model.config)
+        trainer.teacher = teacher.to(processes.device).to(memory_format=torch.channels_last)
     if checkpoint is not None:
         trainer.restore(checkpoint)
+    elif run.init:
+        trainer.ancestry = pretrained.ancestry(run.init)
     return trainer
 
 
@@ -188,7 +205,7 @@ def create_model(
         checkpoint: whose weights will follow; the network has its configuration and layers.
     """
     config = (checkpoint or {}).get("config")
-    source = pretrained.read(run.init) if run.init and config is None else None
+    source = _read_init(run, data) if run.init and config is None else None
     model = SSD(len(data.classes), *_configuration(run, data, source, config))
     pretrained.zero_init_heads(model)
     if checkpoint is not None:
@@ -202,6 +219,16 @@ def create_model(
         if source.classes and not run.init_layers and is_main():
             print(f"--init: {class_heads.describe(data.classes, source.classes)}", file=sys.stderr)
     return model
+
+
+def _read_init(run: Options, data: TrainingData) -> pretrained.Pretrained:
+    """The pretrained weights; features of VGG16 with the channels that --width asks for."""
+    source = pretrained.read(run.init)
+    backbone = source.classes is None and source.config.backbone == "vgg16"
+    if not backbone or run.width in (0, source.config.width):
+        return source
+    files = [sample.record.image for sample in data.samples[:_IMAGES_TO_RANK]]
+    return features.narrow(source, run.width, files, choose_device(run.device))
 
 
 def _configuration(
@@ -219,10 +246,10 @@ def _configuration(
             f"--base {run.base} differs from --init {run.init}, which has {source.config.backbone}"
         )
     if source and source.classes:  # a detector's heads only fit its own default boxes
-        return run.width, source.config
+        return run.width or None, source.config
     initial = RESNET50 if run.base == "resnet50" else PAPER_VOC
     initial = source.config if source else initial
-    return run.width, box_scales.with_scales(initial, run.boxes, data.samples)
+    return run.width or initial.width, box_scales.with_scales(initial, run.boxes, data.samples)
 
 
 def start_session(trainer: Trainer, given: Sequence[str]) -> run_files.Metrics:

@@ -32,10 +32,10 @@ def download(root: Path, year: str) -> None:
 def import_and_check(given: argparse.Namespace) -> int:
     """Imports a dataset and checks the result. Returns the exit status."""
     complete = importing.run_import(given)
-    report = voc_check.check(given.target)
+    report = voc_check.check(given.target, exif_view=given.exif_view, decode=False)  # just done
     print(f"\ncheck of {given.target}:")
     print_report(report)
-    print(f"\ntrain: {importing.training_command(given.target)}")
+    print(f"\ntrain: {importing.training_command(given.target, given.exif_view)}")
     return 0 if complete and not report.defects else 1
 
 
@@ -53,6 +53,8 @@ def print_report(report: voc_check.Report) -> None:
     for defect in report.defects:
         print(defect)
     print(f"{plural(report.images, 'image')}; objects: {_counts(report.objects)}")
+    if report.ignored:
+        print(f"objects of other classes, ignored: {_counts(report.ignored)}")
     if report.lost:
         print(f"of these not in the loss of a training: {_counts(report.lost)}")
     if report.unlisted:
@@ -80,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="report every defect by file and object")
     check.add_argument("root", type=Path, help="VOC-format folder, or VOCdevkit")
     check.add_argument(
-        "--classes", action=ClassNames, help="expected class names; others are defects"
+        "--classes",
+        action=ClassNames,
+        help="check only these classes; objects of others are ignored, as in a training",
     )
     check.add_argument(
         "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 
 from ssd_ros.backends.backend import Backend, BackendOptions
+from ssd_ros.python_environment import how_to_get
 from ssd_ros.weights.weights import Weights
 
 
@@ -79,7 +80,7 @@ def _not_installed(options: BackendOptions, backend: str, module: str) -> str:
         return f"backend '{backend}' needs the module '{module}', which is not installed"
     if options.device.startswith("cuda"):
         return f"device '{options.device}' needs PyTorch: the module '{module}' is not installed"
-    return "no engine is installed: pip install openvino (or torch and torchvision)"
+    return f"no engine is installed (OpenVINO, or PyTorch): {how_to_get('openvino')}"
 
 
 def _cuda_is_available() -> bool:

@@ -37,7 +37,7 @@ class JsonFile:
     """One JSON file: a list with an entry for each frame, see `as_json`.
 
     Args:
-        path: of the file; missing folders are made.
+        path: of the file, or `-` for the standard output; missing folders are made.
         classes: class names by label.
 
     Raises:
@@ -81,7 +81,7 @@ class AnnotatedImages:
         self._classes = classes
         self._frames: dict[str, str] = {}  # file name -> name of its frame
         self._made_folder = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(folder)
         self._waiting = Path(tempfile.mkdtemp(dir=folder, prefix=".part."))
 
     def reserve(self, frame: Frame) -> str:

@@ -4,10 +4,11 @@
 A message is any object with the fields of sensor_msgs/Image or CompressedImage: of rclpy's classes,
 or of those of a library that reads bags without ROS.
 
-Pixels of 8-bit encodings are used in place, whatever their row stride. All other encodings are
-converted by a library, chosen once at import: rosbags-image if it is installed, else cv_bridge. In
-this order because cv_bridge's compiled module is tied to the NumPy it was built with and can crash
-with another (vision_opencv issue 535), which cannot be found out without loading it.
+Pixels of 8-bit encodings are used in place, whatever their row stride. Grey of 16 bits or floating
+point is scaled, and semi-planar YUV converted, by this package. All other encodings are converted
+by a library, chosen once at import: rosbags-image if it is installed, else cv_bridge. In this order
+because cv_bridge's compiled module is tied to the NumPy it was built with and can crash with
+another (vision_opencv issue 535), which cannot be found out without loading it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from PIL import Image as PillowImage
 
 from ssd_ros import bit_depth, jpeg
 from ssd_ros.image import CHANNELS, ChannelOrder, Image, ImageError
+from ssd_ros.messages import semi_planar
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage
@@ -36,14 +38,17 @@ _IN_PLACE: dict[str, ChannelOrder] = {
     "8UC3": "bgr",
     "rgba8": "rgba",
     "bgra8": "bgra",
+    "8UC4": "bgra",
     "mono8": "mono",
     "8UC1": "mono",
 }
+# NumPy's types of the grey encodings that are scaled to 8 bits.
+_SCALED = {"mono16": "u2", "16UC1": "u2", "32FC1": "f4"}
 # Bytes per pixel of the encodings that the library converts, to check sizes before it runs.
 _CONVERTED = {
     **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1),
     **dict.fromkeys(("bayer_rggb16", "bayer_bggr16", "bayer_gbrg16", "bayer_grbg16"), 2),
-    **dict.fromkeys(("mono16", "yuv422", "yuv422_yuy2", "uyvy", "yuyv"), 2),
+    **dict.fromkeys(("yuv422", "yuv422_yuy2", "uyvy", "yuyv"), 2),
     **dict.fromkeys(("bgr16", "rgb16"), 6),
     **dict.fromkeys(("bgra16", "rgba16"), 8),
 }
@@ -69,32 +74,56 @@ def image_from_msg(message: ImageMsg, mono16_range: str = bit_depth.PERCENTILES)
     Raises:
         ImageError: size, step, data and encoding are inconsistent, or the encoding is unknown.
     """
-    encoding = message.encoding
-    order = _IN_PLACE.get(encoding)
-    pixel_bytes = CHANNELS[order] if order else _CONVERTED.get(encoding)
-    if pixel_bytes is None:
-        known = ", ".join((*_IN_PLACE, *_CONVERTED))
-        raise ImageError(f"encoding '{encoding[:40]}' is not supported; supported are {known}")
-    height, width, step = message.height, message.width, message.step
+    encoding, height, width = message.encoding, message.height, message.width
     if not (height and width) or height * width > MAX_PIXELS:
         raise ImageError(f"size is {width}x{height}, expected 1 to {MAX_PIXELS} pixels")
-    if step < width * pixel_bytes:
-        raise ImageError(
-            f"step is {step}, expected at least {width * pixel_bytes} for {width} pixels {encoding}"
-        )
-    if len(message.data) != step * height:
-        raise ImageError(
-            f"data has {len(message.data)} bytes, expected {step * height} "
-            f"(step {step} x height {height})"
-        )
-    if encoding == "mono16":
-        kind = ">u2" if message.is_bigendian else "<u2"
-        grey = np.ndarray((height, width), kind, message.data, 0, (step, 2))
-        return Image(bit_depth.to_8_bits(grey.astype(np.uint16), mono16_range), "mono")
+    if encoding in semi_planar.ENCODINGS:
+        data = np.frombuffer(message.data, np.uint8)
+        return Image(semi_planar.to_bgr(encoding, data, width, height, message.step), "bgr")
+    order = _IN_PLACE.get(encoding)
+    pixel_bytes = _bytes_per_pixel(encoding)
+    _check_size(message, pixel_bytes)
+    if encoding in _SCALED:
+        kind = np.dtype(_SCALED[encoding]).newbyteorder(">" if message.is_bigendian else "<")
+        grey = np.ndarray((height, width), kind, message.data, 0, (message.step, pixel_bytes))
+        return Image(bit_depth.to_8_bits(grey.astype(kind.newbyteorder("=")), mono16_range), "mono")
     if order is None:
         return Image(_to_bgr(message, width * pixel_bytes), "bgr")
-    shape, strides = (height, width, pixel_bytes), (step, pixel_bytes, 1)
+    shape, strides = (height, width, pixel_bytes), (message.step, pixel_bytes, 1)
     return Image(np.ndarray(shape, np.uint8, message.data, 0, strides), order)
+
+
+def _bytes_per_pixel(encoding: str) -> int:
+    """Bytes per pixel of an encoding of one plane.
+
+    Raises:
+        ImageError: the encoding is not supported.
+    """
+    if encoding in _IN_PLACE:
+        return CHANNELS[_IN_PLACE[encoding]]
+    if encoding in _SCALED:
+        return np.dtype(_SCALED[encoding]).itemsize
+    if encoding in _CONVERTED:
+        return _CONVERTED[encoding]
+    known = ", ".join((*_IN_PLACE, *_SCALED, *semi_planar.ENCODINGS, *_CONVERTED))
+    raise ImageError(
+        f"encoding '{encoding[:40]}' is not supported: set the camera driver to one of {known}"
+    )
+
+
+def _check_size(message: ImageMsg, pixel_bytes: int) -> None:
+    """Raises ImageError where step and data do not fit the image's size."""
+    width, step, expected = message.width, message.step, message.step * message.height
+    if step < width * pixel_bytes:
+        raise ImageError(
+            f"step is {step}, expected at least {width * pixel_bytes} for {width} pixels "
+            f"{message.encoding}"
+        )
+    if len(message.data) != expected:
+        raise ImageError(
+            f"data has {len(message.data)} bytes, expected {expected} "
+            f"(step {step} x height {message.height})"
+        )
 
 
 def image_from_compressed_msg(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ssd_ros.model import resnet50, vgg16
 from ssd_ros.model.config import SSDConfig
-from ssd_ros.model.steps import INPUT, Conv, Network, Norm, Pool, channels_of, side_of, walk
+from ssd_ros.model.steps import INPUT, Conv, Network, Norm, Pool, Step, channels_of, side_of, walk
 
 Shape = tuple[int, ...]
 
@@ -78,6 +78,21 @@ def heads(config: SSDConfig, num_classes: int) -> tuple[Conv, ...]:
         Conv(f"{head}.{k}", (name,), inputs, boxes * values, 3, padding=1, relu=False)
         for k, (name, inputs, boxes) in enumerate(maps)
         for head, values in (("scores", num_classes + 1), ("offsets", 4))
+    )
+
+
+def multiply_adds(config: SSDConfig, num_classes: int) -> int:
+    """Multiplications (each with an addition) of the network on one image."""
+    sides: dict[str, int] = {}
+
+    def compute(step: Step, *inputs: int) -> int:
+        return sides.setdefault(step.name, side_of(step, *inputs))
+
+    walk(network(config), config.input_size, compute)
+    sides |= {head.name: sides[head.reads[0]] for head in heads(config, num_classes)}
+    return sum(
+        conv.inputs * conv.outputs * conv.kernel**2 * sides[conv.name] ** 2
+        for conv in (*convolutions(config), *heads(config, num_classes))
     )
 
 

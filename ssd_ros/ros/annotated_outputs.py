@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rclpy.node import Node
@@ -34,27 +34,22 @@ class AnnotatedOutputs:
 
     Args:
         node: creates the publishers.
-        outputs: namespace of the output topics.
+        outputs: see `CameraTopics`.
         view: also gets the frames while it has viewers.
     """
 
-    def __init__(self, node: Node, outputs: str, view: View | None = None) -> None:
+    def __init__(self, node: Node, outputs: Mapping[str, str], view: View | None = None) -> None:
         self._node = node
         self._view = view
-        image = f"{outputs}/detections_image"
-        self._raw = node.create_publisher(ImageMsg, image, 1)
-        self._jpeg = node.create_publisher(CompressedImage, f"{image}/compressed", 1)
+        self._raw = node.create_publisher(ImageMsg, outputs["detections_image"], 1)
+        jpeg = outputs["detections_image/compressed"]
+        self._jpeg = node.create_publisher(CompressedImage, jpeg, 1)
         self._publishers = [self._raw, self._jpeg]
         self._annotations = None
         if foxglove_msgs is not None:
             kind = foxglove_msgs.ImageAnnotations
-            self._annotations = node.create_publisher(kind, f"{outputs}/annotations", 1)
+            self._annotations = node.create_publisher(kind, outputs["annotations"], 1)
             self._publishers.append(self._annotations)
-
-    @property
-    def image_topics(self) -> set[str]:
-        """Names of the topics with annotated images."""
-        return {self._raw.topic_name, self._jpeg.topic_name}
 
     def publish(
         self, header: Header, image: Image, detections: Detections, classes: Sequence[str]

@@ -30,6 +30,7 @@ from ssd_ros.ros.frame_loss import UNKNOWN, Arrival, FrameLossEstimator
 from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 from ssd_ros.ros.marker_publisher import MarkerPublisher
+from ssd_ros.ros.topics import CameraTopics
 
 LOG_EVERY = 1.0  # seconds between two warnings about invalid images
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -40,8 +41,7 @@ class Camera:
 
     Args:
         node: creates the subscriptions and the publishers.
-        topic: resolved name of the image topic.
-        outputs: namespace of the output topics.
+        topics: of the images and of the outputs.
         compressed: subscribe to CompressedImage on TOPIC/compressed instead.
         markers: also publish outlines in the optical frame, using the `camera_info` of the image
             topic's namespace.
@@ -60,8 +60,7 @@ class Camera:
     def __init__(
         self,
         node: Node,
-        topic: str,
-        outputs: str,
+        topics: CameraTopics,
         compressed: bool,
         markers: bool,
         group: CallbackGroup | None,
@@ -74,15 +73,16 @@ class Camera:
         self._warned_at = -math.inf  # not rclpy's throttle, which all cameras would share
         self._on_frame = on_frame
         self.compressed = compressed
-        self._slot = FrameSlot()
+        self._slot = FrameSlot(self._note_dropped)
         self._lock = threading.Lock()  # of the loss estimate
         self._loss_estimator = FrameLossEstimator()
         self._last_image_at = time.monotonic()
-        self._subscription = ImageSubscription(node, topic, compressed, group, self._note_lost)
-        self._detections = node.create_publisher(Detection2DArray, f"{outputs}/detections", 10)
+        lost, outputs = self._note_lost, topics.outputs
+        self._subscription = ImageSubscription(node, topics.image, compressed, group, lost)
+        self._detections = node.create_publisher(Detection2DArray, outputs["detections"], 10)
         self._annotated = AnnotatedOutputs(node, outputs, view)
-        self._label_info = node.create_publisher(LabelInfo, f"{outputs}/label_info", LATCHED)
-        self._markers = MarkerPublisher(node, topic, outputs, group) if markers else None
+        self._label_info = node.create_publisher(LabelInfo, outputs["label_info"], LATCHED)
+        self._markers = MarkerPublisher(node, topics, group) if markers else None
 
     @property
     def topic(self) -> str:
@@ -92,10 +92,6 @@ class Camera:
     @property
     def detections_topic(self) -> str:
         return self._detections.topic_name
-
-    @property
-    def annotated_topics(self) -> set[str]:
-        return self._annotated.image_topics
 
     def subscribe(self) -> None:
         """Starts receiving images, unless they are received already."""
@@ -194,10 +190,7 @@ class Camera:
         except Exception:
             self.give_up("failed")
             raise
-        with self._slot.counting() as counts:
-            counts.processed += 1
-            counts.latencies.append(age(frame.header, self._node.get_clock()))
-            counts.processing_latency.append(time.monotonic() - frame.received_at)
+        self._slot.note_processed(frame, self._node.get_clock())
         self._annotated.publish(frame.header, frame.image, detections, classes)
         if self._markers is not None:
             size = frame.image.width, frame.image.height
@@ -229,6 +222,9 @@ class Camera:
         if time.monotonic() - self._warned_at >= LOG_EVERY:
             self._warned_at = time.monotonic()
             self._node.get_logger().warning(f"dropped invalid image on '{self.topic}': {reason}")
+
+    def _note_dropped(self, reason: str) -> None:
+        self._node.get_logger().debug(f"dropped a frame on '{self.topic}': {reason}")
 
     def _note_lost(self, count: int) -> None:
         with self._lock:

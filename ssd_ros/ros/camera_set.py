@@ -11,7 +11,7 @@ from rclpy.node import Node
 from ssd_ros.ros.annotated_outputs import View
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.settings import Settings
-from ssd_ros.ros.topics import camera_topics, resolver
+from ssd_ros.ros.topics import TopicResolver, camera_topics
 
 
 class CameraSet:
@@ -35,13 +35,13 @@ class CameraSet:
         view: Callable[[str], View | None],
     ) -> None:
         compressed = settings.image_transport == "compressed"
-        topics = camera_topics(settings.image_topics, compressed, resolver(node))
+        names, below = settings.image_topics, settings.output_namespace
+        topics = camera_topics(names, compressed, TopicResolver(node), below)
         self._cameras: list[Camera] = []
         try:
             for topic in topics:
-                names = topic.image, topic.outputs
                 markers, more = settings.markers, (settings.mono16_range, view(topic.image))
-                camera = Camera(node, *names, compressed, markers, group, on_frame, *more)
+                camera = Camera(node, topic, compressed, markers, group, on_frame, *more)
                 self._cameras.append(camera)
         except Exception:
             self.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ssd_ros import python_environment
 from ssd_ros.ros import signals
 
 
@@ -29,7 +30,12 @@ def _run(name: str) -> int:
     if {"-h", "--help"} & set(arguments[: (*arguments, "--ros-args").index("--ros-args")]):
         print(_usage(name))
         return 0
-    return int(importlib.import_module(f"ssd_ros.ros.{name}_node").main())
+    try:
+        node = importlib.import_module(f"ssd_ros.ros.{name}_node")
+    except ImportError as error:
+        print(f"{name}: {python_environment.explain(error)}", file=sys.stderr)
+        return 1
+    return int(node.main())
 
 
 def _usage(name: str) -> str:
@@ -47,6 +53,5 @@ def _usage(name: str) -> str:
         "Parameters (default):",
     ]
     for parameter, spec in specs.items():
-        allowed = f" Values: {spec.allowed}." if spec.allowed else ""
-        lines.append(f"  {parameter} ({spec.default!r}): {spec.text}{allowed}")
+        lines.append(f"  {parameter} ({spec.default!r}): {spec.described}")
     return "\n".join(lines)

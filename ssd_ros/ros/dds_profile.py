@@ -43,9 +43,14 @@ def apply_profile(file: Path) -> None:
         os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(file)))
 
 
+def middleware() -> str:
+    """Name of the RMW implementation of this process."""
+    return str(get_rmw_implementation_identifier())
+
+
 def uses_fast_dds() -> bool:
     """Whether this process uses Fast DDS."""
-    return "fastrtps" in get_rmw_implementation_identifier()
+    return "fastrtps" in middleware()
 
 
 def segment_size() -> int:
@@ -57,6 +62,11 @@ def segment_size() -> int:
         return 0
     sizes = re.findall(r"<segment_size>\s*(\d+)\s*</segment_size>", text)
     return max(map(int, sizes), default=0)
+
+
+def shared_memory_size() -> int:
+    """Bytes of /dev/shm; 0 where there is none."""
+    return shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else 0
 
 
 def shared_memory_problem() -> str:

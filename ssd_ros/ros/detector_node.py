@@ -23,7 +23,7 @@ from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 from ssd_ros.ros.parameter_table import DETECTOR
 from ssd_ros.ros.parameter_updates import ParameterUpdates
-from ssd_ros.ros.parameters import declare
+from ssd_ros.ros.parameters import declare, warn_of_unknown
 from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
 from ssd_ros.ros.web_page import WebPage
@@ -40,17 +40,17 @@ LOADED = {"weights", "backend", "device", "precision", "threads"}
 class DetectorNode(GuardedLifecycleNode):
     """Detects objects in images of camera topics.
 
-    Four threads: the callback group `stream_group` stores the newest frame of each camera and has
-    the timers and the clock; the default group answers services, and may take seconds to load
-    weights, while `reading_group` answers those that change nothing; the inference loop takes the
-    frames, runs the network and publishes. They share the cameras and the detector, which is only
-    replaced as a whole. The web page has a fifth.
+    Four threads: callback group `stream_group` stores the newest frame of each camera and has the
+    timers and the clock; the default group answers services, and may take seconds to load weights,
+    while `reading_group` answers those that change nothing; the inference loop takes the frames,
+    runs the network and publishes. They share the cameras and the detector, which is only replaced.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("detector", **options)
         for name, spec in DETECTOR.items():
             declare(self, name, spec)
+        warn_of_unknown(self, DETECTOR)
         # With the base class's lock:
         self._state = NodeState.UNCONFIGURED
         self._enabled = True

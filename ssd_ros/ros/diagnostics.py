@@ -2,10 +2,11 @@
 """The node's health in /diagnostics and in the log.
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
-active or is paused, while a batch takes long, for ten seconds after a failed batch or callback, and
-if the web page cannot be opened, else OK. Levels of a camera: STALE if images were received and
-none arrives any more, WARN if none has been received yet, if images are lost in transport, if
-markers cannot be made, and for ten seconds after an invalid or too old image, else OK.
+active or is paused, while a batch takes long, while the class filter has names that the weights do
+not have, for ten seconds after a failed batch or callback, and if the web page cannot be opened,
+else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
+has been received yet, if images are lost in transport, if another node publishes the same outputs,
+if markers cannot be made, and for ten seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
@@ -24,9 +25,10 @@ from rclpy.node import Node
 from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.camera import Camera
-from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.endpoints import Endpoints, rival
 from ssd_ros.ros.failures import REMEMBERED, FailureLog
 from ssd_ros.ros.frames import CameraSnapshot
+from ssd_ros.ros.image_topics import image_topics
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.node_state import NodeState
 
@@ -67,7 +69,7 @@ def node_status(
         }
         if loop.failures.recent:
             warning = f"{loop.failures.count} batches failed; last error: {loop.failures.last}"
-        warning = loop.busy or warning
+        warning = loop.busy or warning or loop.class_filter_problem
         values |= _milliseconds("inference", loop.recent_durations)
     if download:
         values["download"] = download
@@ -99,16 +101,18 @@ class CameraMonitor:
     """Checks a camera periodically and reports what has changed.
 
     Args:
-        node: fully qualified name of the detector.
+        node: the detector.
         camera: the camera to check.
     """
 
-    def __init__(self, node: str, camera: Camera) -> None:
-        self._name = f"{node}: {camera.topic}"
+    def __init__(self, node: Node, camera: Camera) -> None:
+        self._node = node
+        self._name = f"{node.get_fully_qualified_name()}: {camera.topic}"
         self._camera = camera
         self._bad = self._too_old = 0  # counts at the previous check
         self._bad_at = self._too_old_at = -math.inf  # when they last grew
         self._problem = self._logged = ""  # kinds, as `_judge` gives them
+        self._told_unstamped = False
 
     def check(self, timeout: float, other_topics: Callable[[], Iterable[str]]) -> Report:
         """The camera's status, and what is to be logged.
@@ -119,6 +123,19 @@ class CameraMonitor:
                 no image arrives.
         """
         camera = self._camera.snapshot()
+        report = self._check(camera, timeout, other_topics)
+        if self._told_unstamped or not camera.counts.unstamped:
+            return report
+        self._told_unstamped = True
+        text = (
+            f"images on '{camera.topic}' have the stamp 0, or the clock is not set: their latency "
+            "is not measured, and max_frame_age would drop them"
+        )
+        return replace(report, warnings=(*report.warnings, text))
+
+    def _check(
+        self, camera: CameraSnapshot, timeout: float, other_topics: Callable[[], Iterable[str]]
+    ) -> Report:
         self._note_growth(camera)
         level, problem, summary = self._judge(camera, timeout, other_topics)
         status = _status(self._name, "", level, summary, _camera_values(camera))
@@ -164,6 +181,12 @@ class CameraMonitor:
                 f"{dds_profile.suggestion()}"
             )
             return DiagnosticStatus.WARN, "lossy", summary
+        if other := rival(self._node, topic := self._camera.detections_topic):
+            summary = (
+                f"'{topic}' is also published by {other}: set the parameter output_namespace of "
+                "one of the two, or remap its outputs"
+            )
+            return DiagnosticStatus.WARN, f"rival {other}", summary
         if no_markers := self._camera.markers_problem(timeout):
             return DiagnosticStatus.WARN, _without_numbers(no_markers), no_markers
         return DiagnosticStatus.OK, "", f"{counts.processed} images processed"
@@ -186,9 +209,8 @@ class DiagnosticsPublisher:
 
     def set_cameras(self, cameras: Iterable[Camera]) -> None:
         """Replaces the cameras that are monitored."""
-        name = self._node.get_fully_qualified_name()
         self._cameras = tuple(cameras)
-        self._monitors = [CameraMonitor(name, camera) for camera in self._cameras]
+        self._monitors = [CameraMonitor(self._node, camera) for camera in self._cameras]
 
     def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> DiagnosticArray:
         """Checks the cameras, publishes all statuses and returns them.
@@ -209,10 +231,8 @@ class DiagnosticsPublisher:
         return message
 
     def _other_image_topics(self) -> list[str]:
-        types = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
-        own = {name for c in self._cameras for name in (c.topic, *c.annotated_topics)}
-        topics = self._node.get_topic_names_and_types()
-        return [name for name, kinds in topics if types & set(kinds) and name not in own]
+        own = {camera.topic for camera in self._cameras}
+        return [name for name in image_topics(self._node) if name not in own]
 
 
 def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
@@ -273,10 +293,7 @@ def _milliseconds(name: str, seconds: Sequence[float]) -> dict[str, str]:
 def _status(
     name: str, hardware_id: str, level: bytes, summary: str, values: Mapping[str, object]
 ) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     return DiagnosticStatus(
-        name=name,
-        hardware_id=hardware_id,
-        level=level,
-        message=summary,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        name=name, hardware_id=hardware_id, level=level, message=summary, values=pairs
     )

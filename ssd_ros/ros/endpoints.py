@@ -14,6 +14,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
+from ssd_ros.ros.graph_snapshot import Connection
 
 UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's name until a publisher's node is known
 BARE = "_CREATED_BY_BARE_DDS_APP_"  # rmw's name of a publisher without a node
@@ -45,30 +46,58 @@ class Endpoints:
     def explain(self) -> str:
         """Each publisher with what keeps its messages away; empty without publishers."""
         return "; ".join(
-            f"published by {_name(publisher)}: {self._obstacle(publisher)}"
-            for publisher in self.publishers
+            f"published by {connection.publisher}: {connection.obstacle or _nothing_known()}"
+            for connection in self.connections()
         )
 
-    def _obstacle(self, publisher: TopicEndpointInfo) -> str:
+    def connections(self) -> list[Connection]:
+        """What keeps each publisher's messages away, as far as the graph tells it."""
+        return [
+            Connection(_name(publisher), *self._obstacle(publisher))
+            for publisher in self.publishers
+        ]
+
+    def _obstacle(self, publisher: TopicEndpointInfo) -> tuple[str, str]:
+        """What keeps a publisher's messages away, and what to do about it; empty for nothing."""
         if self.own is None:
-            return "not connected yet"
+            return "not connected yet", "wait, then look again"
         if publisher.topic_type != self.own.topic_type:
-            return f"its type is {printable(publisher.topic_type)}, expected {self.own.topic_type}"
+            theirs = printable(publisher.topic_type)
+            text = f"its type is {theirs}, expected {self.own.topic_type}"
+            return text, _fix_of_type(self.topic, theirs)
         compatible, reason = qos_check_compatible(publisher.qos_profile, self.own.qos_profile)
         if compatible == QoSCompatibility.ERROR:
-            return (
+            text = (
                 f"QoS does not match, it offers {_reliability(publisher)}, subscribed "
                 f"{_reliability(self.own)} ({reason.strip('; ')})"
             )
-        theirs, ours = (getattr(i, "topic_type_hash", None) for i in (publisher, self.own))
-        if theirs != ours:  # on Humble both are None
-            return f"its definition of {self.own.topic_type} is another one (type hash)"
-        if separated := shared_memory_obstacle(publisher, self.own):
-            return separated
+            return text, (
+                f"remove the parameters qos_overrides.{self.topic}.subscription.…: without them "
+                "the detector follows its publishers"
+            )
+        hashes = [getattr(info, "topic_type_hash", None) for info in (publisher, self.own)]
+        if hashes[0] != hashes[1]:  # on Humble both are None
+            text = f"its definition of {self.own.topic_type} is another one (type hash)"
+            return text, "build or install both nodes with the same version of the message package"
+        separated = shared_memory_obstacle(publisher, self.own)
         return (
-            "type and QoS match; it sends nothing ('ros2 topic hz' shows that), or every image is "
-            f"lost in transport: {dds_profile.suggestion()}"
+            separated,
+            "run both as one user, and containers with --ipc=host" if separated else "",
         )
+
+
+def rival(node: Node, topic: str) -> str:
+    """The other node that publishes a topic which this node publishes, too; empty without one."""
+    own = node.get_fully_qualified_name()
+    names = [
+        f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        for info in node.get_publishers_info_by_topic(topic)
+        if info.node_name != UNKNOWN
+    ]
+    others = [name for name in names if name != own]
+    if not others and names.count(own) > 1:
+        return f"another node of the name {own}"
+    return printable(others[0]) if others else ""
 
 
 def shared_memory_obstacle(publisher: TopicEndpointInfo, own: TopicEndpointInfo) -> str:
@@ -116,3 +145,24 @@ def _name(publisher: TopicEndpointInfo) -> str:
 
 def _reliability(info: TopicEndpointInfo) -> str:
     return info.qos_profile.reliability.name.lower()
+
+
+def _nothing_known() -> str:
+    return (
+        "type and QoS match; it sends nothing ('ros2 topic hz' shows that), or every image is "
+        f"lost in transport: {dds_profile.suggestion()}"
+    )
+
+
+def _fix_of_type(topic: str, theirs: str) -> str:
+    """What to do about a publisher of another type."""
+    if theirs.endswith("/CompressedImage"):
+        if topic.endswith("/compressed"):
+            base = topic.removesuffix("/compressed")
+            return f"set image_transport:=compressed and image_topics:={base}"
+        return (
+            f"let it publish on {topic}/compressed (remap it), and set image_transport:=compressed"
+        )
+    if theirs.endswith("/Image"):
+        return f"set image_transport:=raw and image_topics:={topic}"
+    return "choose an image topic"

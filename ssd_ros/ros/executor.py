@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.exceptions import InvalidHandle
@@ -16,6 +17,7 @@ from rclpy.executors import (
     SingleThreadedExecutor,
 )
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.service import Service
 
 Report: TypeAlias = Callable[[str], None]  # gets the text about an exception
@@ -86,10 +88,10 @@ def answer_always(node: Node, report: Report) -> None:
         report: gets a text about every exception.
     """
     for service in node.services:
-        _answer_always(service, report)
+        _answer_always(node, service, report)
 
 
-def _answer_always(service: Service, report: Report) -> None:
+def _answer_always(node: Node, service: Service, report: Report) -> None:
     callback = service.callback
 
     def answer(request: Any, response: Any) -> Any:
@@ -100,13 +102,28 @@ def _answer_always(service: Service, report: Report) -> None:
             return _failed(service.srv_type.Response(), str(error))
 
     def answer_each(request: Any, response: Any) -> Any:
-        """One parameter after the other: those before and after an invalid one are set."""
+        """All parameters at once, which may be valid only together, as those of a file are.
+
+        If that is refused, one after the other: those before and after an invalid one are set.
+        """
+        if len(request.parameters) > 1 and _set_together(node, request.parameters):
+            response.results = [SetParametersResult(successful=True)] * len(request.parameters)
+            return response
         for parameter in request.parameters:
             one = answer(SetParameters.Request(parameters=[parameter]), SetParameters.Response())
             response.results += one.results
         return response
 
     service.callback = answer_each if service.srv_type is SetParameters else answer
+
+
+def _set_together(node: Node, parameters: Sequence[ParameterMsg]) -> bool:
+    """Whether all of the parameters could be set at once; else none is."""
+    try:
+        values = [Parameter.from_parameter_msg(parameter) for parameter in parameters]
+        return bool(node.set_parameters_atomically(values).successful)
+    except Exception:  # of rclpy, for a parameter of an unknown name or type
+        return False
 
 
 def _failed(response: Any, reason: str) -> Any:

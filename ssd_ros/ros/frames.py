@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -31,7 +32,9 @@ class Counts:
     Attributes:
         failed: frames in which detection failed.
         discarded: frames of before a pause or a transition that were not processed in time.
-        latencies: seconds from the stamps of the latest frames to their detections' publication.
+        unstamped: processed frames whose stamp is 0, or for which the clock is not set.
+        latencies: seconds from the stamps of the latest frames to their detections' publication;
+            without the unstamped ones.
         processing_latency: seconds from the arrival of the latest frames to the same.
     """
 
@@ -42,6 +45,7 @@ class Counts:
     bad: int = 0
     failed: int = 0
     discarded: int = 0
+    unstamped: int = 0
     last_bad: str = ""
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     processing_latency: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -58,11 +62,15 @@ class ReceivedFrame(NamedTuple):
 class FrameSlot:
     """The newest frame of a camera until it is taken, and the counts; any thread may call it.
 
+    Args:
+        on_drop: called with the reason for each frame that will not be answered.
+
     Attributes:
         session: how often `clear` was called: frames of earlier subscriptions are not answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_drop: Callable[[str], None]) -> None:
+        self._on_drop = on_drop
         self._lock = threading.Lock()
         self._newest: ReceivedFrame | None = None
         self._counts = Counts()
@@ -81,12 +89,15 @@ class FrameSlot:
         """
         with self._lock:
             self._counts.received += 1
-            if frame.session != self.session:
-                self._counts.discarded += 1
-                return False
-            self._counts.superseded += self._newest is not None
-            self._newest = frame
-            return True
+            late = frame.session != self.session
+            superseded = not late and self._newest is not None
+            self._counts.discarded += late
+            self._counts.superseded += superseded
+            if not late:
+                self._newest = frame
+        if late or superseded:
+            self._on_drop("discarded" if late else "superseded by a newer one")
+        return not late
 
     def take(self) -> ReceivedFrame | None:
         """Takes the frame out; None without one."""
@@ -98,13 +109,28 @@ class FrameSlot:
         """Discards the frame, and from now on all that were received before."""
         with self._lock:
             self.session += 1
-            self._counts.discarded += self._newest is not None
-            self._newest = None
+            dropped, self._newest = self._newest is not None, None
+            self._counts.discarded += dropped
+        if dropped:
+            self._on_drop("discarded")
 
     def add(self, name: Literal["too_old", "failed", "discarded"]) -> None:
         """Adds a frame to one of the counts."""
         with self.counting() as counts:
             setattr(counts, name, getattr(counts, name) + 1)
+        self._on_drop(name.replace("_", " "))
+
+    def note_processed(self, frame: DecodedFrame, clock: Clock) -> None:
+        """Counts a frame whose detections have just been published, and its latencies."""
+        known = bool(
+            clock.now().nanoseconds and (frame.header.stamp.sec or frame.header.stamp.nanosec)
+        )
+        with self._lock:
+            self._counts.processed += 1
+            self._counts.unstamped += not known
+            self._counts.processing_latency.append(time.monotonic() - frame.received_at)
+            if known:
+                self._counts.latencies.append(age(frame.header, clock))
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:

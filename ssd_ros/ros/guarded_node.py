@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from lifecycle_msgs.srv import GetAvailableStates, GetAvailableTransitions, GetState
+from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import (
     DescribeParameters,
     GetParameters,
@@ -16,10 +18,12 @@ from rcl_interfaces.srv import (
 )
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 from ssd_ros.image import printable
 from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.failures import FailureLog
+from ssd_ros.ros.parameters import as_declared
 
 LOG_EVERY = 1.0  # seconds between two errors about failed callbacks
 THREADS = 3  # of the executor, one for each callback group
@@ -64,6 +68,15 @@ class GuardedLifecycleNode(LifecycleNode):
         options["callback_group"] = options.get("callback_group") or self.stream_group
         return super().create_subscription(*args, **options)
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's node does, also for values that only their type keeps from being valid."""
+        return super().set_parameters_atomically([self._as_declared(p) for p in parameter_list])
+
+    def _as_declared(self, parameter: Parameter) -> Parameter:
+        if not self.has_parameter(parameter.name):
+            return parameter
+        return as_declared(Parameter.Type(self.describe_parameter(parameter.name).type), parameter)
+
     def guard_services(self) -> None:
         """Makes all services that exist now answer when their callback raises.
 
@@ -106,4 +119,12 @@ class GuardedLifecycleNode(LifecycleNode):
                 self.get_logger().error(self.failure)
                 if undo is not None:
                     undo()
+            self._forget_destroyed()
         return result
+
+    def _forget_destroyed(self) -> None:
+        """Drops what rclpy's callback groups keep of every entity that there ever was."""
+        for group in (self.stream_group, self.reading_group, self.default_callback_group):
+            for entity in list(group.entities):  # at once: others may add some meanwhile
+                if isinstance(entity, weakref.ref) and entity() is None:
+                    group.entities.discard(entity)

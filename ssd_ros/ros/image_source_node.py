@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,21 +14,25 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
 from ssd_ros.image import ImageError
 from ssd_ros.io.sources import open_source
 from ssd_ros.messages.images import fill_compressed_image, fill_image
-from ssd_ros.ros import process
+from ssd_ros.ros import camera_info, process
 from ssd_ros.ros.executor import answer_always
 from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
-from ssd_ros.ros.parameters import declare
+from ssd_ros.ros.parameters import declare, warn_of_unknown
+
+WARN_EVERY = 10.0  # seconds between two warnings about images that cannot be read
 
 
 class ImageSource(Node):
     """A camera made of files: `image_raw`, or `image_raw/compressed`, at a steady rate.
+
+    Given a calibration or a field of view, it also publishes `camera_info`, before each image.
 
     Raises:
         ValueError, OSError: a parameter is out of range, or the source cannot be opened.
@@ -41,6 +47,9 @@ class ImageSource(Node):
         transport = self._declare("transport")
         self._frame_id = self._declare("frame_id")
         self._quality = self._declare("jpeg_quality")
+        self._fov = self._declare("fov")
+        calibration = self._declare("camera_info_url")
+        self._info = camera_info.from_file(calibration) if calibration else None
         if not source:
             raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
         self._frames = iter(open_source(source, loop))
@@ -57,11 +66,17 @@ class ImageSource(Node):
                 QoSProfile(depth=10),
                 qos_overriding_options=overrides,
             )
+        self._calibrations = None
+        if self._info is not None or self._fov:
+            self._calibrations = self.create_publisher(CameraInfo, "camera_info", 10)
         self._publishers_in_use = [p for p in (self._raw, self._compressed) if p is not None]
         self.published = 0
+        self._unreadable = 0  # images since the last warning
+        self._warned_at = -math.inf
         self._finished = False
         self._period = 1 / rate
         answer_always(self, self.report_failure)
+        warn_of_unknown(self, IMAGE_SOURCE)
         topics = ", ".join(f"'{p.topic_name}'" for p in self._publishers_in_use)
         self.get_logger().info(f"publishing '{source}' on {topics} at {rate:g} Hz")
 
@@ -89,6 +104,15 @@ class ImageSource(Node):
         check_choices(IMAGE_SOURCE, {name: value})
         return value
 
+    def _note_unreadable(self, reason: str) -> None:
+        self._unreadable += 1
+        if time.monotonic() - self._warned_at < WARN_EVERY:
+            return
+        count = self._unreadable
+        since = f" ({count} images in {WARN_EVERY:g} s)" if count > 1 else ""
+        self.get_logger().warning(f"{reason}{since}")
+        self._warned_at, self._unreadable = time.monotonic(), 0
+
     def _seen(self) -> bool:
         counts = (p.get_subscription_count() for p in self._publishers_in_use)
         return min(counts) >= self._wait_for
@@ -102,15 +126,23 @@ class ImageSource(Node):
             self._finished = True
             raise ExternalShutdownException from None
         except ImageError as error:  # one broken file in a folder
-            self.get_logger().warning(str(error))
+            self._note_unreadable(str(error))
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        if self._calibrations is not None:
+            self._calibrations.publish(self._camera_info(header, *pixels.shape[1::-1]))
         if self._raw is not None:
             self._raw.publish(fill_image(ImageMsg(header=header), pixels, "bgr8"))
         if self._compressed is not None:
             message = CompressedImage(header=header)
             self._compressed.publish(fill_compressed_image(message, pixels, self._quality))
         self.published += 1
+
+    def _camera_info(self, header: Header, width: int, height: int) -> CameraInfo:
+        """The file's calibration, or that of the field of view for an image of this size."""
+        info = self._info or camera_info.from_field_of_view(width, height, self._fov)
+        info.header = header
+        return info
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -59,11 +59,22 @@ class InferenceLoop:
         self._batch_since: float | None = None
         self._failure = ""
         self.failures = FailureLog()
+        if problem := self.class_filter_problem:
+            node.get_logger().warning(problem)
 
     @property
     def detector(self) -> Detector:
         """The detector of the next batch."""
         return self._current[0]
+
+    @property
+    def class_filter_problem(self) -> str:
+        """The names in the class filter that the weights do not have; empty if there are none.
+
+        Not an error: weights and class filter are set one after the other, in either order.
+        """
+        unknown = self.detector.unknown_classes
+        return f"classes: {unknown}" if unknown else ""
 
     @property
     def failure(self) -> str:
@@ -89,7 +100,10 @@ class InferenceLoop:
 
     def swap(self, detector: Detector, max_frame_age: float) -> None:
         """Replaces the detector and the age limit (see `Camera.take`) between two batches."""
+        before = self.class_filter_problem
         self._current = (detector, max_frame_age)
+        if (problem := self.class_filter_problem) and problem != before:
+            self._node.get_logger().warning(problem)
 
     def start(self) -> None:
         """Starts the thread.
@@ -194,3 +208,10 @@ class InferenceLoop:
         if failure is not None:
             raise failure
         self._failure = ""
+        answers = (
+            f"'{camera.topic}' {len(detections)} detections, "
+            f"{1e3 * (time.monotonic() - frame.received_at):.0f} ms after arrival"
+            for (camera, frame), detections in zip(batch, results, strict=True)
+        )
+        duration = 1e3 * self._durations[-1]
+        self._node.get_logger().debug(f"batch in {duration:.0f} ms: {'; '.join(answers)}")

@@ -16,6 +16,7 @@ from visualization_msgs.msg import MarkerArray
 from ssd_ros.detections import Detections
 from ssd_ros.messages.markers import is_calibrated, outlines
 from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.topics import CameraTopics
 
 
 class MarkerPublisher:
@@ -23,17 +24,17 @@ class MarkerPublisher:
 
     Args:
         node: creates subscription and publisher.
-        topic: resolved name of the image topic.
-        outputs: namespace of the output topic.
+        topics: of the camera.
         group: callback group of the subscription; None for the node's default group.
     """
 
-    def __init__(self, node: Node, topic: str, outputs: str, group: CallbackGroup | None) -> None:
+    def __init__(self, node: Node, topics: CameraTopics, group: CallbackGroup | None) -> None:
         self._node = node
-        self._info_topic = f"{topic.rpartition('/')[0]}/camera_info"
+        self._info_topic = f"{topics.image.rpartition('/')[0]}/camera_info"
         self._info: CameraInfo | None = None
         self._impossible_since: float | None = None
-        self._publisher = node.create_publisher(MarkerArray, f"{outputs}/detections_markers", 1)
+        output = topics.outputs["detections_markers"]
+        self._publisher = node.create_publisher(MarkerArray, output, 1)
         self._subscription = node.create_subscription(
             CameraInfo,
             self._info_topic,

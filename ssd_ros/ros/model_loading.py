@@ -23,8 +23,8 @@ def load_detector(settings: Settings, logger: RcutilsLogger, download: WeightsDo
         download: of the weights, where they have to be downloaded first; that is not waited for.
 
     Raises:
-        WeightsError, ValueError, RuntimeError: the weights, the device, the precision or the
-            class filter cannot be used; the message says why.
+        WeightsError, ValueError, RuntimeError: the weights, the device or the precision cannot
+            be used; the message says why.
     """
     if not settings.weights:
         raise WeightsError("parameter 'weights' is empty, expected a weights file")
@@ -38,6 +38,7 @@ def load_detector(settings: Settings, logger: RcutilsLogger, download: WeightsDo
             settings.backend_options,
             settings.thresholds,
             settings.class_filter,
+            strict=False,  # see `parameter_updates`
         )
         detector.warm_up(len(settings.image_topics))
         return detector

@@ -43,6 +43,11 @@ class ParameterSpec:
             return f"{self.bounds[0]:g} to {self.bounds[1]:g}"
         return ", ".join(self.choices) or self.values
 
+    @property
+    def described(self) -> str:
+        """The text with the allowed values, as documentation and launch arguments show it."""
+        return f"{self.text} Values: {self.allowed}." if self.allowed else self.text
+
 
 _THRESHOLDS = Thresholds()
 
@@ -59,6 +64,14 @@ DETECTOR: dict[str, ParameterSpec] = {
         "raw subscribes to sensor_msgs/Image on each topic, compressed to "
         "sensor_msgs/CompressedImage on TOPIC/compressed.",
         choices=("raw", "compressed"),
+        live=False,
+    ),
+    "output_namespace": ParameterSpec(
+        "",
+        "Namespace of the output topics below that of the image topic: with night, the detections "
+        "of /front/image_raw are on /front/night/detections. For a second detector on the same "
+        "camera; empty for none.",
+        values="a relative name such as night, or empty",
         live=False,
     ),
     "weights": ParameterSpec(
@@ -83,7 +96,9 @@ DETECTOR: dict[str, ParameterSpec] = {
     "precision": ParameterSpec(
         "auto",
         "Number format of the network. auto selects fp16 on CUDA; on a CPU with OpenVINO int8 if "
-        "the weights are quantised, else bf16 if the processor has it in hardware; else fp32.",
+        "the weights are quantised, else bf16 if the processor has it in hardware; else fp32. "
+        "OpenVINO refuses what the processor lacks; PyTorch uses fp32, and the log says why, where "
+        "half precision changes the outputs.",
         choices=("auto", *PRECISIONS),
     ),
     "threads": ParameterSpec(0, "CPU threads of the network; 0 uses every core.", bounds=(0, 1024)),
@@ -120,8 +135,9 @@ DETECTOR: dict[str, ParameterSpec] = {
     ),
     "mono16_range": ParameterSpec(
         PERCENTILES,
-        "Values of a 16-bit grey image that become 0 to 255: percentiles takes them from each "
-        "image, 10bit to 16bit are fixed. Thermal cameras send 12 or 14 bits in mono16.",
+        "Values of a 16-bit grey image (mono16, 16UC1, PNG, TIFF) that become 0 to 255: "
+        "percentiles takes them from each image, 10bit to 16bit are fixed. Thermal cameras send 12 "
+        "or 14 bits.",
         choices=RANGES,
         live=False,
     ),
@@ -177,6 +193,19 @@ IMAGE_SOURCE: dict[str, ParameterSpec] = {
     "jpeg_quality": ParameterSpec(
         90, "JPEG quality of compressed images.", bounds=(1, 100), live=False
     ),
+    "camera_info_url": ParameterSpec(
+        "",
+        "Calibration to publish as camera_info with each image: a YAML file as camera_calibration "
+        "writes it, by its path or file:// URL; empty for none.",
+        live=False,
+    ),
+    "fov": ParameterSpec(
+        0.0,
+        "Horizontal field of view in degrees; without a calibration file, publish the camera_info "
+        "of an ideal camera with it. 0 for none.",
+        bounds=(0.0, 179.0),
+        live=False,
+    ),
 }
 
 
@@ -192,6 +221,11 @@ def check_choices(specs: Mapping[str, ParameterSpec], values: Mapping[str, Any])
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
 
 
+def split_list(text: str) -> list[str]:
+    """The items of a list that is written as [a, b] or a,b."""
+    return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
+
+
 def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     """Converts a launch argument to its parameter's type.
 
@@ -203,12 +237,22 @@ def from_text(name: str, spec: ParameterSpec, text: str) -> Any:
     """
     kind = type(spec.default)
     if kind is list:
-        return [item.strip(" '\"") for item in text.strip("[] ").split(",")]
+        return split_list(text)
     if kind is bool:
-        if text.strip().lower() not in ("true", "false", "yes", "no", "on", "off"):
-            raise ValueError(f"{name} must be true or false, got '{text}'")
-        return text.strip().lower() in ("true", "yes", "on")
+        return to_bool(name, text)
     try:
         return kind(text)
     except ValueError:
         raise ValueError(f"{name} must be of type {kind.__name__}, got '{text}'") from None
+
+
+def to_bool(name: str, text: str) -> bool:
+    """The value of a launch argument that is true or false.
+
+    Raises:
+        ValueError: with the argument's name and the text.
+    """
+    word = text.strip().lower()
+    if word not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        raise ValueError(f"{name} must be true or false, got '{text}'")
+    return word in ("true", "yes", "on", "1")

@@ -14,7 +14,7 @@ from ssd_ros.image import printable
 from ssd_ros.ros.image_subscription import check_override
 from ssd_ros.ros.parameter_table import DETECTOR
 from ssd_ros.ros.settings import Settings, find_problems
-from ssd_ros.ros.topics import resolver
+from ssd_ros.ros.topics import TopicResolver
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class ParameterUpdates(Generic[T]):
         self._prepare = prepare
         self._apply = apply
         self._prepared: T | None = None
-        self._resolve = resolver(node)
+        self._resolve = TopicResolver(node)
         self._has_post_set = hasattr(node, "add_post_set_parameters_callback")
         node.add_on_set_parameters_callback(self._validate)
         if self._has_post_set:

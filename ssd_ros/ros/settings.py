@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detections import Thresholds
 from ssd_ros.ros.parameter_table import DETECTOR, check_choices
-from ssd_ros.ros.topics import camera_topics
+from ssd_ros.ros.topics import TopicResolver, camera_topics, check_output_namespace
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Settings:
 
     image_topics: tuple[str, ...]
     image_transport: str
+    output_namespace: str
     weights: str
     backend_options: BackendOptions
     thresholds: Thresholds
@@ -50,6 +51,7 @@ class Settings:
         return cls(
             image_topics=tuple(values["image_topics"]),
             image_transport=values["image_transport"],
+            output_namespace=values["output_namespace"],
             weights=values["weights"],
             backend_options=BackendOptions(
                 values["backend"], values["device"], values["precision"], values["threads"]
@@ -66,13 +68,13 @@ class Settings:
 
 
 def find_problems(
-    values: Mapping[str, Any], resolve: Callable[[str], str] | None = None
+    values: Mapping[str, Any], resolve: TopicResolver | None = None
 ) -> dict[str, str]:
     """What is wrong with parameter values, by the name of the parameter.
 
     Args:
         values: by parameter name, at least all of `parameter_table.DETECTOR`.
-        resolve: see `topics.resolver`; without it topic names are not resolved.
+        resolve: without it topic names are not resolved.
     """
     problems = {}
     for name in DETECTOR:
@@ -80,18 +82,25 @@ def find_problems(
             if values[name] is None:
                 raise ValueError(f"{name} must have a value")
             check_choices(DETECTOR, {name: values[name]})
+            if name == "output_namespace":
+                check_output_namespace(values[name])
         except ValueError as error:
             problems[name] = str(error)
     if values["web_host"] == "":  # for sockets that is the whole network
         problems["web_host"] = "web_host must be an address or a host name, got ''"
     if "image_topics" not in problems:
         names, compressed = values["image_topics"], values["image_transport"] == "compressed"
-        if not names or not all(names) or len(set(names)) != len(names):
+        if not names or not all(names):
+            problems["image_topics"] = (
+                "image_topics must be the names of one or more topics, such as "
+                f"['/camera/image_raw'], got {list(names)}"
+            )
+        elif len(set(names)) != len(names):
             problem = f"image_topics must be different topic names, got {list(names)}"
             problems["image_topics"] = problem
-        elif resolve is not None:
+        elif resolve is not None and "output_namespace" not in problems:
             try:
-                camera_topics(names, compressed, resolve)
+                camera_topics(names, compressed, resolve, values["output_namespace"])
             except ValueError as error:
                 problems["image_topics"] = f"image_topics: {error}"
     return problems

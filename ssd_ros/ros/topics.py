@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -12,15 +13,16 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """Resolved names of the topics of one camera.
+    """Names of the topics of one camera.
 
     Attributes:
-        image: the image topic, without the transport's suffix.
-        outputs: namespace of the output topics.
+        image: resolved name of the image topic, without the transport's suffix.
+        outputs: what the publishers are created with, by the names in OUTPUTS: not resolved, for
+            rclpy does that, and a remapping rule must not be applied twice.
     """
 
     image: str
-    outputs: str
+    outputs: Mapping[str, str]
 
 
 OUTPUTS = (
@@ -29,33 +31,40 @@ OUTPUTS = (
 )
 
 
-def resolver(node: Node) -> Callable[[str], str]:
-    """The function that gives a name's topic in a node, with its remappings.
+class TopicResolver:
+    """Topic names as a node uses them, with its namespace and remapping rules."""
 
-    It raises ValueError for what is not a topic name.
-    """
+    def __init__(self, node: Node) -> None:
+        self._node = node
 
-    def resolve(name: str) -> str:
+    def __call__(self, name: str) -> str:
+        """The topic of a name.
+
+        Raises:
+            ValueError: it is not a topic name.
+        """
         try:
-            topic = node.resolve_topic_name(name)
+            topic = self._node.resolve_topic_name(name)
             validate_full_topic_name(topic)
         except Exception as error:  # of several types, by what is wrong with the name
             reason = " ".join(str(error).split())
             raise ValueError(f"'{name}' is not a topic name: {reason}") from None
-        return topic
+        return str(topic)
 
-    return resolve
+    def has_rule(self, name: str) -> bool:
+        """Whether a remapping rule gives another topic to a valid name."""
+        return bool(self(name) != self._node.resolve_topic_name(name, only_expand=True))
 
 
 def camera_topics(
-    names: Sequence[str], compressed: bool, resolve: Callable[[str], str]
+    names: Sequence[str], compressed: bool, resolve: TopicResolver, output_namespace: str = ""
 ) -> list[CameraTopics]:
     """The topics of each camera.
 
     Args:
         names: values of the parameter `image_topics`.
         compressed: images come on TOPIC/compressed.
-        resolve: see `resolver`.
+        output_namespace: value of the parameter.
 
     Raises:
         ValueError: a name is not a topic name, two are the same topic, or one is an output.
@@ -65,15 +74,24 @@ def camera_topics(
         if images.count(topic) > 1:
             raise ValueError(f"'{name}' is the topic '{topic}', which is there more than once")
     subscribed = [resolve(f"{topic}/compressed" if compressed else topic) for topic in images]
-    spaces = output_namespaces(images)
-    outputs = {resolve(f"{space}/{name}") for space in spaces for name in OUTPUTS}
+    spaces = output_namespaces(images, output_namespace)
+    outputs = [{name: f"{space}/{name}" for name in OUTPUTS} for space in spaces]
+    if len(outputs) == 1:
+        # Then it is clear what a rule like `detections:=boxes` is meant for, although that name is
+        # relative to the node and the output's to the image topic.
+        outputs[0] |= {name: name for name in OUTPUTS if resolve.has_rule(name)}
+    for camera in outputs:  # as in image_transport, a rule for the image is one for its JPEG
+        if not resolve.has_rule(camera["detections_image/compressed"]):
+            image = resolve(camera["detections_image"])
+            camera["detections_image/compressed"] = f"{image}/compressed"
+    published = {resolve(topic) for camera in outputs for topic in camera.values()}
     for topic in subscribed:
-        if topic in outputs:
+        if topic in published:
             raise ValueError(f"'{topic}' is also an output: the node would answer itself")
-    return [CameraTopics(*both) for both in zip(images, spaces, strict=True)]
+    return [CameraTopics(*both) for both in zip(images, outputs, strict=True)]
 
 
-def output_namespaces(topics: Sequence[str]) -> list[str]:
+def output_namespaces(topics: Sequence[str], below: str = "") -> list[str]:
     """The namespaces of the output topics: those of the image topics, as in image_pipeline.
 
     Image topics that share a namespace would share their outputs; the outputs of those go below
@@ -81,6 +99,7 @@ def output_namespaces(topics: Sequence[str]) -> list[str]:
 
     Args:
         topics: different topics.
+        below: a namespace that is put below each of them; empty for none.
     """
     spaces = [topic.rsplit("/", 1)[0] for topic in topics]
     while len(set(spaces)) < len(spaces):
@@ -91,4 +110,24 @@ def output_namespaces(topics: Sequence[str]) -> list[str]:
         if deeper == spaces:
             raise ValueError(f"the topics must be different, got {list(topics)}")
         spaces = deeper
-    return spaces
+    return [f"{space}/{below}" if below else space for space in spaces]
+
+
+def check_output_namespace(value: str) -> None:
+    """Checks the value of the parameter `output_namespace`.
+
+    Raises:
+        ValueError: it is not empty and not a relative namespace.
+    """
+    if re.fullmatch(r"([A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", value, re.ASCII):
+        return
+    refused = sorted(set(re.sub(r"[\w/]", "", value, flags=re.ASCII)))
+    problem = (
+        ", ".join(map(repr, refused)) + " not allowed"
+        if refused
+        else ("each part between slashes starts with a letter or _")
+    )
+    raise ValueError(
+        "output_namespace must be empty or a relative name of letters, digits, _ and /, such as "
+        f"night_model, got '{value}': {problem}"
+    )

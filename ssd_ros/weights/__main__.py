@@ -75,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "convert", help="make a native file from another implementation's state dict"
     )
     convert.add_argument("source", type=Path, help="state dict as torch.save writes it, or a name")
-    convert.add_argument("target", type=Path, help="native file to write (.safetensors)")
+    convert.add_argument(
+        "target", type=Path, help="native file to write (.safetensors); missing folders are made"
+    )
     convert.add_argument(
         "--classes",
         action=ClassNames,
-        help="class names in the network's order, without the background; not needed for "
-        "networks with as many outputs as an implementation's own for VOC or COCO",
+        help="class names in the network's order (a,b or a b), without the background; not "
+        "needed for networks with as many outputs as an implementation's own for VOC or COCO",
     )
     options = parser.parse_args(arguments)
     try:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ssd_ros.model.layers import Shape
@@ -20,11 +22,15 @@ class UnnamedClassesError(ValueError):
     """
 
     def __init__(self, count: int) -> None:
-        super().__init__(
-            f"has {count} classes but no class names; convert it: python -m ssd_ros.weights "
-            "convert SRC DST --classes NAME NAME …"
-        )
+        super().__init__(f"has {count} classes but no class names")
         self.count = count
+
+    def fix(self, file: Path) -> str:
+        """The command that gives the classes of a file names."""
+        names = ",".join(f"NAME{number + 1}" for number in range(min(self.count, 2)))
+        more = ",…" if self.count > 2 else ""
+        source, target = shlex.quote(str(file)), shlex.quote(f"{file.stem}.safetensors")
+        return f"python -m ssd_ros.weights convert {source} {target} --classes {names}{more}"
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,17 @@ class Global(NamedTuple):
         return f"{self.module}.{self.name}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Opaque:
-    """An object that is not made; `made_by` is what would have been called for it, where known."""
+    """An object that is not made.
+
+    Attributes:
+        made_by: what would have been called for it, where known.
+        is_module: whether it has the attributes of a torch.nn.Module.
+    """
 
     made_by: Global | None = None
+    is_module: bool = False
 
 
 def interpret(
@@ -152,6 +158,11 @@ class _Machine:
         self.stack.pop()
         self.reduce(None)
 
+    def set_state(self, _: None) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Opaque) and isinstance(state, dict) and "_modules" in state:
+            target.is_module = True
+
     def persistent(self, identity: str | None) -> None:
         self.push(self._persistent(self.stack.pop() if identity is None else identity))
 
@@ -194,7 +205,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "NEWOBJ_EX": _Machine.make_with_keywords,
     "OBJ": _Machine.make_object,
     "INST": _Machine.make_instance,
-    "BUILD": lambda machine, _: machine.stack.pop(),  # an object's state
+    "BUILD": _Machine.set_state,
     "PERSID": _Machine.persistent,
     "BINPERSID": _Machine.persistent,
 }

@@ -34,6 +34,10 @@ def read(path: str | Path, classes: Sequence[str] | None = None, unnamed: bool =
     path = resolve(path)
     try:
         return parse(*open_file(path), classes, unnamed)
+    except UnnamedClassesError as error:
+        raise WeightsError(
+            f"weights file '{path}': {error}; convert it: {error.fix(path)}"
+        ) from None
     except ValueError as error:
         raise WeightsError(f"weights file '{path}': {error}") from None
     except Exception as error:  # no file may end the node, whatever is in it

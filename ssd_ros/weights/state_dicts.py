@@ -72,6 +72,12 @@ def _search(content: Any, depth: int) -> Mapping[str, Any] | None:
 def _describe(content: Any) -> str:
     """The kind of what is not a state dict, for a message."""
     values = content.values() if isinstance(content, dict) else [content]
+    if module := next((v for v in values if isinstance(v, Opaque) and v.is_module), None):
+        name = f" ({module.made_by})" if module.made_by else ""
+        return (
+            f"holds a whole module{name}, which only its own code can load; with that code save "
+            "the state dict: torch.save(model.state_dict(), …)"
+        )
     references = [v.made_by for v in values if isinstance(v, Opaque) and v.made_by]
     if references:
         return (

@@ -149,3 +149,12 @@ def test_a_jpeg_is_whole_up_to_its_end_marker(tmp_path, progressive):
         path.write_bytes(data[:length])
         with pytest.raises(ImageError, match=rf"a\.jpg': JPEG of {length} bytes is cut off"):
             image_files.read(path)
+
+
+def test_a_png_with_a_broken_colour_profile_is_read_without_a_word(tmp_path, capfd):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    PillowImage.fromarray(pixels).save(path, icc_profile=b"no profile" * 30)
+    assert b"iCCP" in path.read_bytes()
+    np.testing.assert_array_equal(image_files.read(path), pixels[..., ::-1])
+    assert capfd.readouterr().err == ""

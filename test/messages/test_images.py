@@ -62,6 +62,7 @@ def compressed_message(data: bytes | np.ndarray) -> CompressedImage:
         ("8UC3", 3, "bgr"),
         ("rgba8", 4, "rgba"),
         ("bgra8", 4, "bgra"),
+        ("8UC4", 4, "bgra"),
         ("mono8", 1, "mono"),
         ("8UC1", 1, "mono"),
     ],
@@ -131,11 +132,78 @@ def test_a_plain_image_keeps_its_colour_in_every_converted_encoding(encoding, pa
     assert np.abs(image.pixels.astype(int) - COLOUR).max() <= tolerance
 
 
+def semi_planar(encoding):
+    """COLOUR as a plane of Y, then one of U and V, in rows of 8 bytes: (rows, 8)."""
+    u, y, v, _ = packed_yuv("uyvy")[0, :2].ravel()
+    pair = [v, u] if encoding == "nv21" else [u, v]
+    chroma_rows = 12 if encoding == "nv24" else 3
+    return np.concatenate((np.full((6, 8), y), np.tile(pair, (chroma_rows, 4)))).astype(np.uint8)
+
+
+def semi_planar_message(encoding, planes, height, padding=0):
+    """A message of planes (rows, width); a row of nv24's second plane has twice the bytes."""
+    message = image_message(encoding, planes[:height], padding)
+    chroma = planes[height:]
+    if encoding == "nv24":
+        chroma = chroma.reshape(height, -1)
+        padding *= 2
+    message.data += image_message(encoding, chroma, padding).data
+    return message
+
+
+@pytest.mark.parametrize("padding", [0, PADDING])
+@pytest.mark.parametrize("encoding", ["nv12", "nv21", "nv24"])
+def test_semi_planar_yuv_keeps_its_colour_whatever_the_stride(encoding, padding):
+    message = semi_planar_message(encoding, semi_planar(encoding), 6, padding)
+    image = image_from_msg(message)
+    assert (image.order, image.pixels.shape) == ("bgr", (6, 8, 3))
+    assert np.abs(image.pixels.astype(int) - COLOUR).max() <= 4
+
+
+@pytest.mark.parametrize("step", [0, 12])  # not set; bytes of all planes divided by the height
+def test_the_step_of_semi_planar_yuv_without_padding_does_not_matter(step):
+    message = semi_planar_message("nv12", semi_planar("nv12"), 6)
+    message.step = step
+    assert np.abs(image_from_msg(message).pixels.astype(int) - COLOUR).max() <= 4
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv24"])
+def test_the_places_of_semi_planar_yuv_are_those_of_the_image(encoding):
+    coarse = np.random.default_rng(3).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    original = coarse.repeat(8, axis=0).repeat(8, axis=1)
+    planes = cv2.split(cv2.cvtColor(original, cv2.COLOR_BGR2YUV_I420))[0]
+    y, (u, v) = planes[:48], planes[48:].reshape(2, 24, 32)
+    pairs = np.dstack((u, v))
+    if encoding == "nv24":
+        pairs = pairs.repeat(2, 0).repeat(2, 1)
+    planes = np.concatenate((y, pairs.reshape(-1, 64)))
+    message = semi_planar_message(encoding, planes, 48)
+    assert np.abs(image_from_msg(message).pixels.astype(int) - original).max() <= 6
+
+
 @pytest.mark.parametrize("big_endian", [False, True])
 @pytest.mark.parametrize("padding", [0, PADDING])
-def test_sixteen_bit_grey_is_scaled_to_eight_bits_in_either_byte_order(big_endian, padding):
+def test_floating_point_grey_shows_what_is_there_in_either_byte_order(big_endian, padding):
+    metres = np.full((20, 30), 2.0, ">f4" if big_endian else "<f4")
+    metres[:10] = 3.0
+    metres[5, 5:8] = np.nan, np.inf, -np.inf
+    message = image_message("32FC1", metres, padding, is_bigendian=int(big_endian))
+    image = image_from_msg(message, "12bit")
+    expected = np.zeros((20, 30), np.uint8)
+    expected[:10] = 255
+    expected[5, 5:8] = 0, 255, 0
+    assert image.order == "mono"
+    np.testing.assert_array_equal(image.pixels, expected)
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1"])
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("padding", [0, PADDING])
+def test_sixteen_bit_grey_is_scaled_to_eight_bits_in_either_byte_order(
+    encoding, big_endian, padding
+):
     grey = np.array([[0, 0x4000, 0x8000, 0xFFFF]] * 3, ">u2" if big_endian else "<u2")
-    message = image_message("mono16", grey, padding, is_bigendian=int(big_endian))
+    message = image_message(encoding, grey, padding, is_bigendian=int(big_endian))
     pixels = image_from_msg(message).pixels
     expected = [[0, 64, 128, 255]] * 3
     np.testing.assert_allclose(pixels.astype(int), expected, atol=1)

@@ -254,8 +254,13 @@ def test_an_image_of_extreme_shape_goes_through(width, height):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"encoding": "32FC1"}, "'32FC1'"),
-        ({"encoding": "32FC1"}, "bgr8"),
+        ({"encoding": "64FC1"}, "'64FC1'"),
+        ({"encoding": "64FC1"}, "set the camera driver to one of .*bgr8.*32FC1.*nv21"),
+        ({"encoding": "32FC1"}, "step is 6, expected at least 8 for 2 pixels 32FC1"),
+        ({"encoding": "nv12", "step": 2}, "data has 12 bytes, expected 6 for nv12"),
+        ({"encoding": "nv12", "step": 1}, "data has 12 bytes, expected 6 for nv12"),
+        ({"encoding": "nv24", "width": 1, "step": 3}, "data has 12 bytes, expected 18 for nv24"),
+        ({"encoding": "nv21", "width": 3}, "size is 3x2, expected even numbers for nv21"),
         ({"step": 5}, "step is 5, expected at least 6"),
         ({"step": 7}, "data has 12 bytes, expected 14"),
         ({"width": 0}, "size is 0x2"),

@@ -58,8 +58,7 @@ def test_detections_of_two_cameras_never_mix(graph, parameters, images):
 
 
 def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, images):
-    topic, outputs = graph.name("image_raw"), graph.namespace
-    camera = Camera(graph.node, topic, outputs, False, False, None, lambda: None)
+    camera = Camera(graph.node, graph.topics(), False, False, None, lambda: None)
     camera.subscribe()
     played = PlayedCamera(graph)
     played.wait_for_subscribers(1)
@@ -74,7 +73,7 @@ def test_a_frame_not_yet_taken_is_superseded_by_the_newest(graph, images):
 
 @pytest.mark.parametrize(("min_size", "height"), [(None, 480), (300, 480), (200, 240), (60, 60)])
 def test_a_jpeg_is_decoded_as_small_as_the_network_allows(graph, min_size, height):
-    camera = Camera(graph.node, graph.name("image"), graph.namespace, True, False, None, str)
+    camera = Camera(graph.node, graph.topics("image"), True, False, None, str)
     pixels = np.zeros((480, 640, 3), np.uint8)
     camera.receive(fill_compressed_image(CompressedImage(), pixels, 90))
     image = camera.take(min_size=min_size).image
@@ -94,9 +93,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_the_network_s_own_input(graph):
             return frame
 
     received = threading.Event()
-    camera = Recording(
-        graph.node, graph.name("image"), graph.namespace, True, False, None, received.set
-    )
+    camera = Recording(graph.node, graph.topics("image"), True, False, None, received.set)
     loop = InferenceLoop(graph.node, [camera], detector, 0.0, received)
     loop.start()
     pixels = np.zeros((600, 800, 3), np.uint8)
@@ -109,7 +106,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_the_network_s_own_input(graph):
 
 def test_what_is_taken_is_never_older_than_what_had_arrived(graph):
     """At any rate of the camera and of the inference thread."""
-    camera = Camera(graph.node, graph.name("image"), graph.namespace, False, False, None, str)
+    camera = Camera(graph.node, graph.topics("image"), False, False, None, str)
     usual, stopping, arrived = sys.getswitchinterval(), threading.Event(), 0
     pauses, pixel = (0, 0, 0, 1e-5, 1e-3), np.zeros((1, 1, 3), np.uint8)
 

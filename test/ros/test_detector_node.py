@@ -373,15 +373,37 @@ def test_the_class_filter_takes_effect_while_the_node_runs(running, images):
     assert names_in(camera.detect(images[0])) == before
 
 
-def test_an_unknown_class_is_refused_with_the_known_ones(running, images):
+def test_an_unknown_class_matches_nothing_and_is_reported_with_the_known_ones(
+    graph, running, images
+):
     camera, node = running
     before = names_in(camera.detect(images[0]))
-    result = node.set("classes", ["cube", "unicorn"])
-    assert not result.successful
-    assert "unicorn" in result.reason
-    assert all(name in result.reason for name in CLASSES)
-    assert node.get("classes") == [""]
+    assert node.set("classes", ["cube", "unicorn"]).successful
+    assert names_in(camera.detect(images[0])) == [name for name in before if name == "cube"]
+    warning = graph.wait_for_log("classes: unknown class 'unicorn'")
+    assert all(name in warning for name in CLASSES)
+    wait_for(lambda: graph.status("detector").summary == warning, "the diagnostics")
+    assert graph.status("detector").level == DiagnosticStatus.WARN
+    assert node.set("classes", ["unicorn"]).successful
+    assert names_in(camera.detect(images[0])) == []
+    assert node.set("classes", [""]).successful
     assert names_in(camera.detect(images[0])) == before
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status")
+
+
+def test_the_order_of_new_weights_and_their_classes_does_not_matter(
+    graph, parameters, images, other_weights
+):
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    old, new = ["cube"], [OTHER_CLASSES[0]]
+    for changes in (
+        {"classes": new, "weights": other_weights},
+        {"weights": parameters["weights"], "classes": old},
+    ):
+        for name, value in changes.items():  # as `ros2 param load`
+            assert node.set(name, value).successful
+        assert set(names_in(camera.detect(images[0]))) == set(changes["classes"])
 
 
 def test_weights_are_swapped_while_the_node_runs(graph, running, images, other_weights):
@@ -404,10 +426,10 @@ def test_images_are_answered_while_new_weights_load(running, images, other_weigh
     loading, go_on = threading.Event(), threading.Event()
 
     class SlowToLoad(model_loading.Detector):
-        def __init__(self, *arguments):
+        def __init__(self, *arguments, **options):
             loading.set()
             go_on.wait()
-            super().__init__(*arguments)
+            super().__init__(*arguments, **options)
 
     monkeypatch.setattr(model_loading, "Detector", SlowToLoad)
     future = node.begin_set("weights", other_weights)
@@ -549,10 +571,10 @@ def test_parameters_set_together_take_effect_all_or_none(running, images):
     camera, node = running
     before = names_in(camera.detect(images[0]))
 
-    result = node.set_together(max_detections=1, classes=["unicorn"])
+    result = node.set_together(max_detections=1, weights="missing.safetensors")
     assert not result.successful
-    assert "unicorn" in result.reason
-    assert (node.get("max_detections"), node.get("classes")) == (200, [""])
+    assert "missing.safetensors" in result.reason
+    assert node.get("max_detections") == 200
     assert names_in(camera.detect(images[0])) == before
 
     assert node.set_together(max_detections=1, classes=[before[0]]).successful
@@ -567,7 +589,7 @@ def test_weights_and_their_classes_are_set_together(running, images, other_weigh
 
 
 def test_a_parameter_of_the_wrong_type_at_start_is_named_without_a_traceback(graph):
-    detector = graph.start_process("ssd_ros.ros.detector_node", {"score_threshold": 1})
+    detector = graph.start_process("ssd_ros.ros.detector_node", {"score_threshold": "high"})
     assert detector.exit_code() == 1, detector.log
     assert "score_threshold" in detector.log
     assert "Traceback" not in detector.log

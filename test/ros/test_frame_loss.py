@@ -78,8 +78,7 @@ class PlayedPattern:
         self.node = Node("receiver", namespace=graph.namespace)
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
-        topic = graph.name("image_raw")
-        self.camera = Camera(self.node, topic, graph.namespace, False, False, None, lambda: None)
+        self.camera = Camera(self.node, graph.topics(), False, False, None, lambda: None)
         self.camera.subscribe()
         self.publisher = self.new_publisher(graph)
 

@@ -131,7 +131,7 @@ def test_a_frame_of_before_a_pause_is_not_answered_after_it(graph, parameters, i
 
 
 def test_a_callback_that_comes_after_the_end_of_its_subscription_is_discarded(graph, images):
-    camera = Camera(graph.node, graph.name("image"), graph.namespace, False, False, None, str)
+    camera = Camera(graph.node, graph.topics("image"), False, False, None, str)
     camera.subscribe()
     message = fill_image(ImageMsg(), images[0], "bgr8")
     camera.receive(message, session=0)
@@ -209,7 +209,7 @@ def test_control_characters_in_a_message_reach_neither_log_nor_diagnostics(graph
 
 def test_a_frame_taken_after_a_swap_is_for_the_new_detector(graph, images):
     class Recording:
-        input_size, classes = 300, CLASSES
+        input_size, classes, unknown_classes = 300, CLASSES, ""
 
         def __init__(self):
             self.batches = 0
@@ -224,8 +224,7 @@ def test_a_frame_taken_after_a_swap_is_for_the_new_detector(graph, images):
             return super().take(*limits)
 
     old, new, received = Recording(), Recording(), threading.Event()
-    name = graph.name("image")
-    camera = Swapping(graph.node, name, graph.namespace, False, False, None, received.set)
+    camera = Swapping(graph.node, graph.topics("image"), False, False, None, received.set)
     loop = inference_loop.InferenceLoop(graph.node, [camera], old, 0.0, received)
     loop.start()
     camera.receive(fill_image(ImageMsg(), images[0], "bgr8"))

@@ -4,6 +4,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from services import Services
 from waiting import wait_for
 
 from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
-from ssd_ros.ros.image_source_node import ImageSource
+from ssd_ros.ros.image_source_node import WARN_EVERY, ImageSource
 
 MODULE = "ssd_ros.ros.image_source_node"
 
@@ -88,11 +89,15 @@ def test_a_looping_source_goes_on_past_a_broken_file_until_it_is_interrupted(gra
     (tmp_path / "b.png").write_bytes(b"no image")
     cv2.imwrite(str(tmp_path / "c.png"), np.full((20, 30, 3), 200, np.uint8))
     heard = graph.hear(ImageMsg, "image_raw")
-    source = graph.start_process(MODULE, {"source": str(tmp_path), "rate": 50.0})
+    start = time.monotonic()
+    source = graph.start_process(MODULE, {"source": str(tmp_path), "rate": 50})
     wait_for(lambda: len(heard) >= 5, "images of the second round")
     shades = [message.data[0] for message in heard[:5]]
     assert shades in ([50, 200, 50, 200, 50], [200, 50, 200, 50, 200])
     wait_for(lambda: "b.png" in source.log, "the warning that names the file")
+    wait_for(lambda: len(heard) >= 40, "images of twenty rounds")
+    took = time.monotonic() - start
+    assert 1 <= source.log.count("b.png") <= 1 + took / WARN_EVERY
     source.send(signal.SIGINT)
     assert source.exit_code() == 0, source.log
 

@@ -8,7 +8,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 from made_weights import CLASSES
 from played_camera import PlayedCamera, names_in, scores_in
 from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from services import Services
 
 from ssd_ros.ros.detector_node import DetectorNode
@@ -75,7 +77,41 @@ def test_changes_take_effect_without_post_set_callbacks(
     before = scores_in(camera.detect(images[0]))
     assert node.set("max_detections", 1).successful
     assert scores_in(camera.detect(images[0])) == before[:1]
-    assert not node.set("classes", ["unicorn"]).successful
+    assert not node.set("weights", "missing.safetensors").successful
     assert set(names_in(camera.detect(images[0]))) <= set(CLASSES)
     assert node.set("weights", other_weights).successful
     assert not set(names_in(camera.detect(images[0]))) & set(CLASSES)
+
+
+def set_in_one_request(node, values):
+    """As `ros2 param load`: whether each was set."""
+    messages = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+    answer = node.call(SetParameters, "set_parameters", parameters=messages)
+    return [result.successful for result in answer.results]
+
+
+def test_values_that_are_valid_only_together_are_set_by_one_request_and_loaded_once(
+    graph, parameters, images
+):
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    camera.detect(images[0])
+    assert not node.set("precision", "int8").successful  # the present weights have no ranges
+    values = {"precision": "int8", "classes": ["cup"], "threads": 1, "weights": "demo"}
+    before = len(graph.logged("loaded"))
+    assert set_in_one_request(node, values) == [True] * 4
+    assert [node.get(name) for name in values] == list(values.values())
+    graph.wait_for_log("loaded 'demo'")
+    camera.detect(images[0])
+    assert len(graph.logged("loaded")) == before + 1
+
+
+def test_a_wrong_value_of_a_request_does_not_keep_the_others_from_being_set(
+    graph, parameters, images
+):
+    graph.start_detector(parameters)
+    camera, node = PlayedCamera(graph), Services(graph)
+    values = {"max_detections": 2, "weights": "missing.safetensors", "no_such": 1, "threads": 1}
+    assert set_in_one_request(node, values) == [True, False, False, True]
+    assert (node.get("max_detections"), node.get("threads")) == (2, 1)
+    assert len(camera.detect(images[0]).detections) == 2

@@ -3,6 +3,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 
@@ -13,11 +14,16 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)"
 
 from graph import ROOT
 from rcl_interfaces.srv import DescribeParameters
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from services import Services
 from waiting import wait_for
 
 from ssd_ros.backends.backend import PRECISIONS
 from ssd_ros.detections import Thresholds
+from ssd_ros.ros import parameter_docs
 from ssd_ros.ros.parameter_table import DETECTOR, IMAGE_SOURCE, check_choices, from_text
+from ssd_ros.ros.parameters import declare
 from ssd_ros.ros.settings import Settings
 
 DEFAULTS = {name: row.default for name, row in DETECTOR.items()}
@@ -91,14 +97,28 @@ def test_the_precisions_of_the_table_are_those_of_the_backend():
     assert DETECTOR["precision"].choices == ("auto", *PRECISIONS)
 
 
-def test_the_readme_has_every_parameter_with_its_default_and_a_star_where_it_is_fixed():
-    line = re.compile(r"^\| `(\w+)`( \*)? \| (?:`(.*?)` )?\| \S", re.MULTILINE)
-    section = (ROOT / "README.md").read_text().partition("### Parameters")[2].partition("\n#")[0]
+def test_the_documentation_has_every_parameter_as_the_table_tells_it():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    (page,) = [page for page in pages if parameter_docs.HEADER in page.read_text()]
+    renew = f"python -m ssd_ros.ros.parameter_docs {page.relative_to(ROOT)}"
+    found = parameter_docs.table_in(page.read_text())
+    assert found == parameter_docs.markdown_table(), f"not up to date: {renew}"
+
+
+def test_the_table_in_a_page_is_replaced_and_nothing_else(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{parameter_docs.HEADER}\n|---|---|---|\n| old |\n\n| other |\n")
+    assert parameter_docs.main([str(page)]) == 0
+    assert page.read_text() == f"before\n\n{parameter_docs.markdown_table()}\n| other |\n"
+
+
+def test_the_documented_defaults_are_those_of_a_parameter_file():
+    row = re.compile(r"^\| `(\w+)`( \*)? \| `(.*?)` \| \S", re.MULTILINE)
     found = {
-        name: (yaml.safe_load(default or "''"), not star)
-        for name, star, default in line.findall(section)
+        name: (yaml.safe_load(default), not star)
+        for name, star, default in row.findall(parameter_docs.markdown_table())
     }
-    assert found == {name: (row.default, row.live) for name, row in DETECTOR.items()}
+    assert found == {name: (spec.default, spec.live) for name, spec in DETECTOR.items()}
 
 
 def test_the_node_describes_every_parameter(graph):
@@ -163,3 +183,61 @@ def test_defaults_pass_the_check_and_mean_all_classes():
 def test_a_wrong_choice_of_the_image_source_is_refused():
     with pytest.raises(ValueError, match="transport must be one of raw, compressed, both"):
         check_choices(IMAGE_SOURCE, {"transport": "theora"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("score_threshold", "high", "'score_threshold' is 'high' (STRING), expected a number"),
+        ("max_detections", 1.5, "'max_detections' is 1.5 (DOUBLE), expected a whole number"),
+        ("markers", 1, "'markers' is 1 (INTEGER), expected true or false"),
+        ("weights", 5, "'weights' is 5 (INTEGER), expected a text; one that looks like a number"),
+        ("classes", 5, "'classes' is 5 (INTEGER), expected a list of texts, such as [a, b]"),
+    ],
+)
+def test_a_start_value_of_another_type_is_refused_with_what_to_write(
+    rclpy_started, name, value, told
+):
+    node = Node("declaring", parameter_overrides=[Parameter(name, value=value)])
+    with pytest.raises(ValueError, match=re.escape(told)):
+        declare(node, name, DETECTOR[name])
+    node.destroy_node()
+
+
+def test_values_are_taken_whose_type_alone_differs_and_unknown_names_are_warned_of(
+    graph, parameters
+):
+    given = {"score_threshold": 1, "image_timeout": 2, "classes": [], "image_topics": "image_raw"}
+    process = graph.start_process(
+        "ssd_ros.ros.detector_node", {**parameters, **given, "score_treshold": 0.3, "wheels": 4}
+    )
+    wait_for(lambda: "detecting on" in process.log or not process.alive, "the start of the node")
+    assert process.alive, process.log
+    node = Services(graph)
+    wait_for(lambda: node.state == "active", f"the node to be active; log: {process.log}")
+    assert (node.get("score_threshold"), node.get("image_timeout")) == (1.0, 2.0)
+    assert (node.get("classes"), node.get("image_topics")) == ([""], ["image_raw"])
+    nearest = "unknown parameter 'score_treshold' is ignored; did you mean 'score_threshold'?"
+    assert nearest in process.log
+    assert "unknown parameter 'wheels' is ignored; there are: image_topics, " in process.log
+    assert node.set("score_threshold", 0).successful
+    assert node.set("classes", "cube,cone").successful
+    assert (node.get("score_threshold"), node.get("classes")) == (0.0, ["cube", "cone"])
+    assert node.set("classes", []).successful
+    assert node.set_together(classes=["cube"], nms_iou_threshold=1).successful
+    refused = node.set("score_threshold", "high")
+    assert not refused.successful
+    assert "DOUBLE" in refused.reason
+
+
+def test_every_parameter_is_a_launch_argument_with_its_text():
+    pytest.importorskip("launch_ros.actions", reason="needs ros2/launch_ros, which PyPI lacks")
+    actions = pytest.importorskip("launch.actions")
+    file = runpy.run_path(str(ROOT / "launch" / "detector.launch.py"))
+    arguments = {
+        entity.name: entity.description
+        for entity in file["generate_launch_description"]().entities
+        if isinstance(entity, actions.DeclareLaunchArgument)
+    }
+    for name, spec in DETECTOR.items():
+        assert arguments[name].startswith(spec.described)

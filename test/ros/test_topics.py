@@ -11,17 +11,28 @@ from rclpy.node import Node
 from services import Services
 from waiting import wait_for
 
-from ssd_ros.ros.topics import CameraTopics, camera_topics, output_namespaces, resolver
+from ssd_ros.ros.topics import (
+    OUTPUTS,
+    TopicResolver,
+    camera_topics,
+    check_output_namespace,
+    output_namespaces,
+)
 
 NAMESPACE = "/robot"
 REMAPPED = ["--ros-args", "-r", "left:=same", "-r", "right:=same", "-r", "detections:=out"]
+REMAPPED += ["-r", "/front/label_info:=/labels"]
 
 
 @pytest.fixture
 def resolve(rclpy_started):
     node = Node("resolving", namespace=NAMESPACE, cli_args=REMAPPED)
-    yield resolver(node)
+    yield TopicResolver(node)
     node.destroy_node()
+
+
+def outputs(topics, resolve):
+    return [[resolve(camera.outputs[name]) for name in OUTPUTS] for camera in topics]
 
 
 @pytest.mark.parametrize(
@@ -51,9 +62,76 @@ def test_the_annotated_image_as_jpeg_is_an_output(resolve):
 
 
 def test_names_that_look_like_outputs_and_are_none_are_accepted(resolve):
-    assert camera_topics(["/a/detections"], True, resolve) == [CameraTopics("/a/detections", "/a")]
-    both = camera_topics(["image_raw", "/other/detections"], True, resolve)
-    assert [topics.outputs for topics in both] == [NAMESPACE, "/other"]
+    (camera,) = camera_topics(["/a/detections_markers"], True, resolve)
+    assert camera.image == "/a/detections_markers"
+    assert camera.outputs["detections_markers"] == "/a/detections_markers"
+    both = camera_topics(["image_raw", "/other/detections_markers"], True, resolve)
+    spaces = [camera.outputs["label_info"].rpartition("/")[0] for camera in both]
+    assert spaces == [NAMESPACE, "/other"]
+
+
+def test_an_output_namespace_is_put_below_that_of_each_image_topic(resolve):
+    names = ["/front/image_raw", "/both/left", "/both/right"]
+    topics = camera_topics(names, False, resolve, "night/v2")
+    assert outputs(topics, resolve) == [
+        [f"{space}/night/v2/{name}" for name in OUTPUTS]
+        for space in ("/front", "/both/left", "/both/right")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("/night", "starts with a letter"),
+        ("night/", "starts with a letter"),
+        ("2nd", "starts with a letter"),
+        ("a//b", "starts with a letter"),
+        ("my-model v2", "' ', '-' not allowed"),
+        ("~", "'~' not allowed"),
+        ("nächte", "'ä' not allowed"),
+        ("night\n", r"'\\n' not allowed"),
+    ],
+)
+def test_an_output_namespace_that_cannot_be_one_is_refused(value, reason):
+    with pytest.raises(ValueError, match=f"(?s)output_namespace must .*{reason}"):
+        check_output_namespace(value)
+
+
+@pytest.mark.parametrize("value", ["", "night", "_a/B2/c_"])
+def test_an_output_namespace_that_can_be_one_is_accepted(value):
+    check_output_namespace(value)
+
+
+def test_rules_remap_an_output_by_its_full_name_and_that_of_a_single_camera_by_its_own(resolve):
+    rest = [f"/front/{name}" for name in OUTPUTS[1:-1]] + ["/labels"]
+    (one,) = outputs(camera_topics(["/front/image_raw"], False, resolve), resolve)
+    assert one == ["/robot/out", *rest]  # by detections:=out
+    both = camera_topics(["/front/image_raw", "/rear/image_raw"], False, resolve)
+    front, rear = outputs(both, resolve)
+    assert front == ["/front/detections", *rest]
+    assert rear == [f"/rear/{name}" for name in OUTPUTS]
+
+
+def test_the_jpeg_of_the_annotated_image_follows_the_image(rclpy_started):
+    """As with image_transport; it can have a rule of its own."""
+    moved = ["--ros-args", "-r", "/a/detections_image:=/drawn", "-r", "detections_image:=boxes"]
+    node = Node("moved", namespace=NAMESPACE, cli_args=moved)
+    own = ["--ros-args", "-r", "/a/detections_image/compressed:=/jpeg"]
+    other = Node("other", namespace=NAMESPACE, cli_args=own)
+
+    def jpegs(node, *names):
+        resolve = TopicResolver(node)
+        topics = camera_topics(names, False, resolve)
+        return [resolve(camera.outputs["detections_image/compressed"]) for camera in topics]
+
+    assert jpegs(node, "/a/image", "/b/image") == [
+        "/drawn/compressed",
+        "/b/detections_image/compressed",
+    ]
+    assert jpegs(node, "/a/image") == [f"{NAMESPACE}/boxes/compressed"]
+    assert jpegs(other, "/a/image") == ["/jpeg"]
+    node.destroy_node()
+    other.destroy_node()
 
 
 def test_equal_topics_do_not_hang(resolve):

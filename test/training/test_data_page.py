@@ -81,7 +81,7 @@ def test_a_sound_dataset_shows_counts_and_its_images(root):
     cells = page.of("td")
     assert cells[:3] == ["disc", "8", "8"]
     assert len(page.of("img")) == 8
-    assert "0000.png: disc 1, square 1" in page.of("figcaption")
+    assert "0000.png: disc, square" in page.of("figcaption")
 
 
 def test_defects_are_first_each_kind_among_the_first_images(root):
@@ -93,8 +93,8 @@ def test_defects_are_first_each_kind_among_the_first_images(root):
     assert page.of("h2") == ["Defects", "Classes", "Images"]
     assert page.of("td")[:4] == ["outside the image", "5", "swapped corners", "1"]
     captions = page.of("figcaption")
-    assert captions[0].startswith("0000.png: disc 1, square 1; outside the image: object 2 (disc)")
-    assert captions[1].startswith("0006.png: disc 1, square 1; swapped corners: object 2 (disc)")
+    assert captions[0].startswith("0000.png: disc, square; outside the image: object 2 (disc)")
+    assert captions[1].startswith("0006.png: disc, square; swapped corners: object 2 (disc)")
     assert {caption.partition(".")[0] for caption in captions[6:]} == {"0005", "0007"}
     assert "6 defects" in page.of("b")
 
@@ -110,6 +110,21 @@ def test_the_box_with_the_defect_is_red_and_the_other_is_not(root):
     red = is_red(pixels_of(page_of(root).of("img")[0]))
     assert red[45:58, 78:84].any()  # its left side, below its name
     assert not red[45:58, :70].any()
+
+
+@pytest.mark.parametrize(
+    ("box", "kind"),
+    [((80, 30, 110, 60), "duplicate object"), ((400, 30, 401.5, 60), "not in the loss")],
+)
+def test_a_box_with_any_kind_of_defect_is_red(root, box, kind):
+    size = (600, 90)  # two pixels for one of the network's input, and about two for one of the page
+    cv2.imwrite(str(root / "JPEGImages" / "0000.png"), np.full((90, 600, 3), 120, np.uint8))
+    label(root, "0000", *(VOCObject("disc", b) for b in ((80, 30, 110, 60), box)), size=size)
+    report = voc_check.check(root)
+    assert (kind, 2) in {(defect.kind, defect.number) for defect in report.defects}
+    red = is_red(pixels_of(Page(data_page.page(root, report)).of("img")[0]))
+    left = int(box[0] * red.shape[1] / size[0])
+    assert red[20:30, left - 3 : left + 3].any()
 
 
 def test_a_box_of_the_stored_view_is_shown_in_the_upright_image(root):
@@ -166,8 +181,8 @@ def test_a_large_dataset_shows_a_selection_with_every_class(root, monkeypatch):
         label(root, f"{i:04d}", VOCObject("disc", (10, 10, 50, 60)))
     label(root, "0007", VOCObject("square", (10, 10, 50, 60)))
     captions = page_of(root).of("figcaption")
-    assert captions[0] == "0007.png: square 1"
-    assert re.fullmatch(r"000[0-6]\.png: disc 1", captions[1])
+    assert captions[0] == "0007.png: square"
+    assert re.fullmatch(r"000[0-6]\.png: disc", captions[1])
 
 
 def test_the_command_writes_the_page(root, tmp_path):

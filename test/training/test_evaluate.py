@@ -116,6 +116,10 @@ def test_the_command_writes_its_metrics(root, tmp_path, capsys):
     assert 0 <= result["map_voc2007"] <= 1
     assert set(result["classes"]) == {"disc", "square"}
     assert "mean" in capsys.readouterr().out
+    assert evaluate.main([*arguments[:-1], "-"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["images"] == 5
+    assert "mean" in printed.err
 
 
 def test_weights_of_other_classes_are_refused(root, tmp_path, capsys):

@@ -4,6 +4,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -163,16 +164,51 @@ OBJECTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(objects=OBJECTS, near=st.booleans(), size=st.sampled_from(((64, 64), (64, 40), (900, 300))))
-def test_objects_in_the_file_are_in_the_loss_or_named(made_root, objects, near, size):
-    if near:  # crowds: they compete for default boxes
-        objects = [(name, [30 + value / 20 for value in box], d) for name, box, d in objects]
-        objects = [(n, (x1, y1, x2 + 6, y2 + 6), d) for n, (x1, y1, x2, y2), d in objects]
+# About a pixel of the network's input on one side, a little more or less, or exactly.
+SIDES = st.one_of(
+    st.floats(0.5, 2),
+    st.floats(0.999, 1.001),
+    st.sampled_from((1, 1 - 1e-7, 1 + 1e-7, 40)),
+)
+THIN = st.lists(
+    st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), SIDES, SIDES, st.booleans()), max_size=6
+)
+
+
+def thin_box(size, left, top, sides, cut):
+    """A box as written, with sides in pixels of the network's input; cut: at the image's border."""
+    width, height = (pixels / 300 * side for pixels, side in zip(size, sides, strict=True))
+    x1, y1 = left * size[0], top * size[1]
+    if cut:
+        return (size[0] - width + 1, y1 + 1, size[0] + 50, y1 + height)
+    return (x1 + 1, y1 + 1, x1 + width, y1 + height)
+
+
+def crowded(box):
+    """The box with others in one place, where they compete for default boxes."""
+    x1, y1, x2, y2 = (30 + value / 20 for value in box)
+    return (x1, y1, x2 + 6, y2 + 6)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@given(
+    objects=OBJECTS,
+    thin=THIN,
+    near=st.booleans(),
+    size=st.sampled_from(((64, 64), (64, 40), (900, 300), (640, 480), (400, 700))),
+)
+def test_objects_in_the_file_are_in_the_loss_or_named(made_root, objects, thin, near, size):
+    if near:
+        objects = [(name, crowded(box), difficult) for name, box, difficult in objects]
+    boxes = [thin_box(size, left, top, sides, cut) for left, top, *sides, cut in thin]
+    objects = objects + [("disc", box, 0) for box in boxes if max(box) > 1]
     plant(made_root, objects, size)
     samples, _ = load(find_images(made_root, "trainval"), ("disc", "square"))
     _, boxes, _, _ = DetectionDataset(samples, Augment("none", (0, 0, 0), 300), 0)[0]
-    assert len(objects) == in_the_loss(boxes) + len(loss_objects.find_lost(samples))
+    lost = loss_objects.find_lost(samples)
+    assert len(objects) == in_the_loss(boxes) + len(lost)
+    reasons = Counter(item.reason for item in lost)
+    assert len(boxes) == len(objects) - reasons[NO_AREA] - reasons[TOO_THIN]
 
 
 @pytest.fixture(scope="module")

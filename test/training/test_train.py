@@ -25,7 +25,7 @@ from ssd_ros.weights import reader
 from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 from training import evaluate, report, train
-from training.trainer import batch_norm, optimizer, options, pretrained, run_files
+from training.trainer import batch_norm, optimizer, options, pretrained, progress, run_files
 from training.trainer.ema import create_ema, restore_ema
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
@@ -70,6 +70,16 @@ def same_tensors(a, b):
 
 def lines(out):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run_files.read_metrics(out)]
+
+
+def test_a_log_file_gets_a_line_a_minute(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    with progress.LogLines(total=40, initial=8, unit="img", desc="run") as bar:
+        bar.set_postfix(refresh=False, loss="3.2")
+        bar.update(2)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.split()[2] for line in lines] == ["8/40", "10/40", "10/40"]
+    assert "loss=3.2" in lines[1]
 
 
 # --- stop and go -------------------------------------------------------------------------------
@@ -152,6 +162,7 @@ def test_sigterm_writes_a_checkpoint_and_says_how_to_go_on(
         patch.setattr(train.Trainer, "step", step_with_a_signal)
         assert run(root, out) == 128 + signal.SIGTERM
     assert "stopped by signal 15; continue with --resume" in capsys.readouterr().err
+    assert reader.read(out / "last.safetensors").training["iterations"] == 3
     assert run(root, out, "--resume") == 0
     assert same_tensors(out / "last.safetensors", undisturbed / "last.safetensors")
     sessions = run_files.read_run_info(out)["sessions"]
@@ -330,7 +341,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_images(root, tmp_path,
     broken = SSD(2, 0.0625)
     with torch.no_grad():
         broken.conv3["1"].weight.fill_(float("inf"))
-    source = pretrained.Pretrained(dict(broken.state_dict()), PAPER_VOC, None)
+    source = pretrained.Pretrained(dict(broken.state_dict()), broken.config, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "read", lambda _: source)
         assert run(root, tmp_path / "run", "--init", "broken") == 1

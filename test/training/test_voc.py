@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import cv2
 import numpy as np
@@ -69,6 +70,10 @@ def test_an_annotation_without_objects_is_valid(tmp_path):
         (
             xml(("cat", (1, 1, 9, 9), 0)).replace("</bndbox>", "</bndbox><bndbox/>"),
             "object 1: has 2 bndbox, expected one",
+        ),
+        (
+            xml(("cat", (1, 1, 9, 9), 0)).replace("</bndbox>", "<xmin>5</xmin></bndbox>"),
+            "object 1: has 2 bndbox/xmin, expected one",
         ),
         ("<annotations><image/></annotations>", "is a <annotations>, expected an <annotation>"),
     ],
@@ -253,7 +258,6 @@ DEFECTS = {
     "unreadable image": lambda root: (root / "JPEGImages" / "0002.png").write_bytes(b"x"),
     "missing annotation": lambda root: (root / "Annotations" / "0002.xml").unlink(),
     "unreadable annotation": lambda root: plant(root, "<annotation>"),
-    "unknown class": lambda root: plant(root, xml(("dics", (1, 1, 9, 9), 0))),
     "zero size": lambda root: plant(root, xml(("disc", (9, 1, 9, 9), 0))),
     "swapped corners": lambda root: plant(root, xml(("disc", (9, 1, 3, 9), 0))),
     "outside the image": lambda root: plant(root, xml(("disc", (9, 1, 121, 9), 0))),
@@ -268,6 +272,13 @@ DEFECTS = {
     "empty set": lambda root: (root / "ImageSets/Main/trainval.txt").write_text("\n"),
     "no image sets": lambda root: shutil.rmtree(root / "ImageSets"),
 }
+
+
+def test_a_box_at_the_border_is_no_defect_where_pixels_count_from_0(root):
+    plant(root, xml(("disc", (0, 0, 120, 90), 0)))
+    assert check(root).defects == []
+    plant(root, xml(("disc", (-1, 0, 120, 90), 0)))
+    assert [defect.kind for defect in check(root).defects] == ["outside the image"]
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
@@ -289,9 +300,69 @@ def test_the_report_names_file_object_and_numbers(root, capsys):
     assert "1 defect: zero size 1" in out
 
 
-def test_two_images_of_one_name_are_a_defect(root):
-    shutil.copy(root / "JPEGImages" / "0002.png", root / "JPEGImages" / "0002.jpg")
+@pytest.mark.parametrize(
+    ("file", "other"),
+    [
+        ("JPEGImages/0002.png", "JPEGImages/0002.jpg"),
+        ("Annotations/0002.xml", "Annotations/0002.XML"),
+    ],
+)
+def test_two_files_of_one_name_are_a_defect_and_end_a_training(root, file, other):
+    shutil.copy(root / file, root / other)
     assert [defect.kind for defect in check(root).defects] == ["duplicate id"]
+    with pytest.raises(VOCError, match=r"0002\..* and '0002\..*' have the same name; remove one"):
+        voc.find_images(root, "trainval")
+
+
+def test_images_that_were_decoded_before_need_not_be_decoded_again(root):
+    path = root / "JPEGImages" / "0002.png"
+    path.write_bytes(path.read_bytes()[:200])  # the header is whole
+    assert [defect.kind for defect in check(root).defects] == ["unreadable image"]
+    assert check(root, decode=False).defects == []
+
+
+def test_objects_of_other_classes_are_counted_and_no_defects(root, capsys):
+    plant(root, xml(("disk", (9, 1, 3, 9), 0), ("disc", (9, 1, 9, 9), 0)))
+    assert main(["check", str(root), "--classes", "disc"]) == 1
+    out = capsys.readouterr().out
+    assert "0002.xml: zero size: object 2 (disc)" in out
+    assert "objects: disc 8\nobjects of other classes, ignored: disk 1, square 7\n" in out
+    assert "1 defect: zero size 1" in out
+
+
+def test_a_class_that_is_to_be_trained_and_has_no_object_is_a_defect(root, capsys):
+    assert main(["check", str(root), "--classes", "disc,disk"]) == 1
+    assert "no objects: of class 'disk'; ignored classes: square" in capsys.readouterr().out
+
+
+def test_suffixes_in_capitals_are_read(root):
+    for file in ("JPEGImages/0002.png", "Annotations/0002.xml"):
+        path = root / file
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert check(root).defects == []
+    assert voc.read_annotation(voc.find_images(root, "trainval")[2].annotation).names
+    assert main(["split", str(root), "--force"]) == 0
+    assert len(voc.find_images(root, "train+val+test")) == 8
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_set", ["NFC", "NFD"])
+def test_accents_of_macos_and_of_other_systems_are_equal(root, on_disk, in_set):
+    for file, form in (("JPEGImages/0002.png", on_disk), ("Annotations/0002.xml", "NFC")):
+        path = root / file
+        path.rename(path.with_stem(unicodedata.normalize(form, "café")))
+    name = unicodedata.normalize(in_set, "café")
+    (root / "ImageSets" / "Main" / "trainval.txt").write_text(f"0001\n{name}\n", encoding="utf-8")
+    assert check(root).defects == []
+    record = voc.find_images(root, "trainval")[1]
+    assert record.image.exists()
+    assert len(voc.read_annotation(record.annotation).names) == 2
+
+
+def test_files_that_macos_writes_beside_others_are_no_data(root):
+    (root / "JPEGImages" / "._0002.png").write_bytes(b"\0\5\x16\7")
+    (root / "Annotations" / "._0002.xml").write_bytes(b"\0\5\x16\7")
+    assert check(root).defects == []
 
 
 def test_a_folder_that_is_no_data_set_is_an_error_of_one_line(tmp_path):

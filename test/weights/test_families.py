@@ -175,7 +175,7 @@ def test_class_names_are_those_of_the_family_s_datasets(family):
     assert read_with(21) == tuple(class_names.VOC)
     coco = read_with(81)
     assert (len(coco), coco[0], coco[11], coco[79]) == (80, "person", "stop sign", "toothbrush")
-    with pytest.raises(ValueError, match="has 3 classes but no class names; convert it"):
+    with pytest.raises(ValueError, match="has 3 classes but no class names"):
         read_with(4)
 
 
@@ -188,7 +188,10 @@ def test_info_tells_the_family_and_the_number_of_classes_that_need_names(tmp_pat
     for fact in (name, "3: unnamed 1, unnamed 2, unnamed 3", "before clipping"):
         assert fact in told
     assert main(["convert", str(tmp_path / "a.pth"), str(tmp_path / "a.safetensors")]) == 1
-    assert "has 3 classes but no class names" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    command = f"python -m ssd_ros.weights convert {tmp_path}/a.pth"
+    assert f"has 3 classes but no class names; convert it: {command}" in told
+    assert told.endswith(" a.safetensors --classes NAME1,NAME2,…\n")
 
 
 def test_amdegroot_s_201_outputs_are_those_of_coco_and_unused_ones():

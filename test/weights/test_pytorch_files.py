@@ -107,12 +107,15 @@ def test_no_module_that_a_pickle_names_is_imported(legacy, file, tmp_path, monke
     assert "strange_module" not in sys.modules
 
 
-def test_a_whole_model_is_refused_with_what_to_save(file):
-    save(torch.nn.Linear(2, 3), file)
-    with pytest.raises(
-        WeightsError, match=r"torch\.nn\.modules\.linear\.Linear .*\.state_dict\(\)"
-    ):
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_whole_module_is_refused_with_what_to_save(file, inside, legacy):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    save({"epoch": 1, "model": module} if inside else module, file, legacy)
+    told = r"holds a whole module.*torch\.save\(model\.state_dict\(\)"
+    with pytest.raises(WeightsError, match=told) as refused:
         open_file(file)
+    assert legacy or "(torch.nn.modules.container.Sequential)" in str(refused.value)
 
 
 def rewritten(file: Path, compression: int = zipfile.ZIP_STORED, **changed: bytes) -> None:

@@ -7,6 +7,7 @@ writes subfolders. Its annotation has the same path in Annotations.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -19,12 +20,30 @@ _FLAGS = ("-1", "0", "1")  # after the name, in VOC's image sets of one class
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
-    """The files with these suffixes in a folder and its subfolders, by their ids, in order."""
+    """The files with these suffixes in a folder and its subfolders, by their ids, in order.
+
+    Accents in ids are composed, so that an image and its annotation have the same id also where one
+    of the names was written by macOS; the files that it writes beside others are left out.
+    """
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes:
-            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+        if path.suffix.lower() in suffixes and not path.name.startswith("._"):
+            image_id = path.relative_to(folder).with_suffix("").as_posix()
+            found.setdefault(composed(image_id), []).append(path)
     return found
+
+
+def find_pairs(folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """The images and the annotations of a VOC-format folder, see `find_files`."""
+    return (
+        find_files(folder / "JPEGImages", image_files.SUFFIXES),
+        find_files(folder / "Annotations", (".xml",)),
+    )
+
+
+def composed(name: str) -> str:
+    """A name with each accented letter as one character; macOS writes two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read(path: Path, ids: Collection[str]) -> list[tuple[str, str | None]]:
@@ -56,10 +75,16 @@ def read(path: Path, ids: Collection[str]) -> list[tuple[str, str | None]]:
     ]
 
 
+def entries(line: str) -> list[str]:
+    """What a line may name, the likeliest first: with a flag of VOC's sets at its end, or not."""
+    text = line.strip()
+    name, _, flag = text.rpartition(" ")
+    return [part for part in (text, name.rstrip() if flag in _FLAGS else "") if part]
+
+
 def _candidates(text: str) -> Iterator[str]:
     """Ids that a line may mean, the likeliest first."""
-    name, _, flag = text.rpartition(" ")
-    for entry in (text, name.rstrip()) if flag in _FLAGS and name else (text,):
+    for entry in map(composed, entries(text)):
         slashes = entry.replace("\\", "/")
         for path in (entry, slashes, slashes.rpartition("JPEGImages/")[2].removeprefix("./")):
             yield path

@@ -2,7 +2,9 @@
 """Divides images into image sets, so that a recording is in one of them only.
 
 Neighbouring frames of a video show the same objects: with some in the training and some in the
-validation set, the mAP says how well a network remembers.
+validation set, the mAP says how well a network remembers. A recording that is too large for one
+set is divided into blocks of successive images, so that only those at the ends of blocks have a
+neighbour in another set.
 """
 
 from __future__ import annotations
@@ -10,15 +12,53 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ssd_ros.command_line import plural
 
 NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 _EXPORTED = re.compile(r"(_(jpe?g|png|bmp|webp))?\.rf\.[0-9a-zA-Z]+$")  # Roboflow's copies
 _NUMBER = re.compile(r"\d+(?=\D*$)")  # the last one: that of the frame
 _SEPARATORS = " _-.#=()["
 _FRAME_WORDS = re.compile(r"(frame|img|image|t|f|n)$", re.IGNORECASE)
-_MAX_SHARE = 0.4  # of all images in one recording: else its name is that of the whole dataset
+_MAX_SHARE = 0.4  # of all images in one recording: else it is divided
+_BLOCKS = 2  # of a divided recording in the smallest set, where it has all images
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Images that have to be in the same set.
+
+    Attributes:
+        members: the images of each group.
+        divided: recordings that are divided into blocks.
+        blocks: the groups that are such blocks.
+    """
+
+    members: dict[str, list[str]]
+    divided: int
+    blocks: int
+
+    def __str__(self) -> str:
+        images = sum(map(len, self.members.values()))
+        if len(self.members) == images:
+            return "by image, as names and folders tell no recordings"
+        others = len(self.members) - self.blocks
+        texts = []
+        if self.blocks:
+            texts.append(
+                f"in {self.blocks} blocks of successive images, as {self.divided} numbered series "
+                f"with more than {_MAX_SHARE:.0%} of the images cannot be in one set (neighbours "
+                "where blocks meet may be in different sets)"
+            )
+        if others:
+            texts.append(
+                f"in {plural(others, 'group')} of images, by recording where names tell it"
+            )
+        return ", and ".join(texts)
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
@@ -40,8 +80,8 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 def split(
     names: Sequence[str], fractions: Sequence[float], seed: int
-) -> tuple[dict[str, list[str]], int]:
-    """Divides images at random, those of one recording together.
+) -> tuple[dict[str, list[str]], Groups]:
+    """Divides images at random, those of one group together.
 
     Args:
         names: paths of the images with `/`, different from each other.
@@ -49,15 +89,15 @@ def split(
         seed: of the order.
 
     Returns:
-        The images of each set with a fraction above 0, in the order of `names`; and the number of
-        recordings that their names tell, 0 if they tell none.
+        The images of each set with a fraction above 0, in the order of `names`; and the groups.
 
     Raises:
-        ValueError: there are fewer recordings or images than sets.
+        ValueError: there are fewer groups than sets.
     """
     titles = [name for name, f in zip(NAMES[len(fractions)], fractions, strict=True) if f > 0]
     shares = [fraction for fraction in fractions if fraction > 0]
-    groups = recordings(names)
+    found = find_groups(names, min(shares))
+    groups = found.members
     if len(groups) < len(titles):
         raise ValueError(f"cannot divide {len(names)} images into the sets {', '.join(titles)}")
     order = sorted(groups)
@@ -74,29 +114,53 @@ def split(
     members: list[set[str]] = [set() for _ in shares]
     for group, chosen in set_of.items():
         members[chosen].update(groups[group])
-    parts = {t: [n for n in names if n in m] for t, m in zip(titles, members, strict=True)}
-    return parts, len(groups) if len(groups) < len(names) else 0
+    return {t: [n for n in names if n in m] for t, m in zip(titles, members, strict=True)}, found
 
 
-def recordings(names: Sequence[str]) -> dict[str, list[str]]:
-    """The images of each recording; an image whose name tells none is alone.
+def find_groups(names: Sequence[str], smallest: float) -> Groups:
+    """Groups images by recording; an image whose name tells none is alone.
 
-    A recording is a folder, or what names have in common before the number of the frame. A name
-    that is common to most images (`IMG_1`, `IMG_2`, …) tells nothing.
+    A recording is a folder, or what names have in common before the number of the frame. One with
+    most of the images (`IMG_1`, `IMG_2`, …) is divided into blocks of successive images.
+
+    Args:
+        names: see `split`.
+        smallest: share of the images in the smallest set.
     """
-    by_prefix = [_recording(name) for name in names]
-    counts = Counter(by_prefix)
-    folders = Counter(prefix.rpartition("/")[0] for prefix in by_prefix)
     groups: dict[str, list[str]] = defaultdict(list)
-    for name, prefix in zip(names, by_prefix, strict=True):
-        folder = prefix.rpartition("/")[0]
-        if prefix.rpartition("/")[2] and counts[prefix] <= _MAX_SHARE * len(names):
-            groups[prefix].append(name)
-        elif folder and folders[folder] <= _MAX_SHARE * len(names):
-            groups[f"{folder}/"].append(name)
-        else:  # copies of one image that were exported together stay together
-            groups[_stem(name)].append(name)
-    return dict(groups)
+    for name in names:
+        groups[_recording(name)].append(name)
+    large = [group for group in groups.values() if len(group) > _MAX_SHARE * len(names)]
+    blocks = [
+        block
+        for recording in large
+        for block in _blocks(recording, smallest * len(names) / _BLOCKS)
+    ]
+    members = {key: group for key, group in groups.items() if group not in large}
+    members |= {f"/{block[0]}": block for block in blocks}  # as no recording is named
+    return Groups(members, len(large), len(blocks))
+
+
+def _blocks(recording: Sequence[str], size: float) -> list[list[str]]:
+    """Successive images, about `size` in each block, but at least one.
+
+    Copies of one image that were exported together stay together.
+    """
+    frames: dict[str, list[str]] = defaultdict(list)
+    for name in recording:
+        frames[_stem(name)].append(name)
+    order = sorted(frames, key=_by_number)
+    count = min(len(order), math.ceil(len(recording) / size))
+    ends = [len(order) * k // count for k in range(count + 1)]
+    return [
+        [name for stem in order[first:end] for name in frames[stem]]
+        for first, end in pairwise(ends)
+    ]
+
+
+def _by_number(stem: str) -> list[str | int]:
+    """A key that sorts 2 before 10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", stem))]
 
 
 def _recording(name: str) -> str:

@@ -3,22 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
-from ssd_ros.io.image_files import SUFFIXES
 from ssd_ros.model import class_names
 from training.data import image_sets, text_files, xml_values
 from training.data.voc_error import VOCError as VOCError
-
-_FLAGS = {
-    **dict.fromkeys(("", "0", "false", "no", "unspecified"), False),
-    **dict.fromkeys(("1", "true", "yes"), True),
-}
 
 
 @dataclass(frozen=True)
@@ -89,21 +82,14 @@ def read_annotation(path: Path) -> Annotation:
     names, boxes, difficult = [], [], []
     for number, node in enumerate(root.iter("object"), start=1):
         try:
-            name = (_single(node, "name") or "").strip()
-            if not name:
-                raise ValueError("has no name")
-            _single(node, "bndbox")
-            corners = [
-                xml_values.number(node, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")
-            ]
-            x1, y1, x2, y2 = corners
-            if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1 and (x1, y1, x2, y2) != (0, 0, 1, 1):
-                raise ValueError(f"bndbox must be in pixels, got fractions {corners}")
-            difficult.append(_flag(node, "difficult"))
+            name = xml_values.class_name(node)
+            xml_values.single(node, "bndbox")
+            x1, y1, x2, y2 = xml_values.corners(node, "bndbox/")
+            difficult.append(xml_values.flag(node, "difficult"))
         except ValueError as error:
             raise VOCError(f"annotation '{path}', object {number}: {error}") from None
         names.append(name)
-        boxes.append((corners[0] - 1, corners[1] - 1, corners[2], corners[3]))
+        boxes.append((x1 - 1, y1 - 1, x2, y2))
     return Annotation(
         path.stem,
         xml_values.stated_size(root),
@@ -112,20 +98,6 @@ def read_annotation(path: Path) -> Annotation:
         np.array(difficult, bool),
         np.arange(1, len(names) + 1),
     )
-
-
-def _single(node: ElementTree.Element, tag: str) -> str | None:
-    """The text of the only child with a tag; of several, all but one would be lost."""
-    if len(found := node.findall(tag)) > 1:
-        raise ValueError(f"has {len(found)} {tag}, expected one")
-    return found[0].text if found else None
-
-
-def _flag(node: ElementTree.Element, tag: str) -> bool:
-    text = (_single(node, tag) or "").strip().lower()
-    if text not in _FLAGS:
-        raise ValueError(f"{tag} must be 0 or 1, got {text!r}")
-    return _FLAGS[text]
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -141,12 +113,13 @@ def find_images(root: Path, names: str) -> list[ImageRecord]:
             `2007_trainval+2012_trainval`.
 
     Raises:
-        VOCError: a folder, set or image is missing, or the sets are empty.
+        VOCError: a folder, set or image is missing, two files have the same name but for the
+            suffix, or the sets are empty.
     """
     records = []
     for name in names.split("+"):
         folder, image_set = _locate(root, name.strip())
-        images = image_sets.find_files(folder / "JPEGImages", SUFFIXES)
+        images, annotations = image_sets.find_pairs(folder)
         path = folder / "ImageSets" / "Main" / f"{image_set}.txt"
         for text, image_id in image_sets.read(path, images):
             if image_id is None:
@@ -154,11 +127,20 @@ def find_images(root: Path, names: str) -> list[ImageRecord]:
                     f"image set '{path}' names '{text}', but '{folder / 'JPEGImages'}' has no such "
                     "image"
                 )
-            annotation = folder / "Annotations" / f"{image_id}.xml"
-            records.append(ImageRecord(image_id, images[image_id][0], annotation))
+            image = _only(images[image_id])
+            name_on_disk = image.relative_to(folder / "JPEGImages").with_suffix("").as_posix()
+            missing = folder / "Annotations" / f"{name_on_disk}.xml"
+            annotation = _only(annotations.get(image_id, [missing]))
+            records.append(ImageRecord(name_on_disk, image, annotation))
     if not records:
         raise VOCError(f"image set '{names}' of '{root}' is empty")
     return records
+
+
+def _only(files: Sequence[Path]) -> Path:
+    if len(files) > 1:
+        raise VOCError(f"'{files[0]}' and '{files[1].name}' have the same name; remove one of them")
+    return files[0]
 
 
 def _locate(root: Path, name: str) -> tuple[Path, str]:

@@ -25,11 +25,13 @@ class Defect:
         file: the file with the defect.
         kind: category, for counting.
         detail: the object, the value found and the value expected.
+        number: of the object in the file, from 1; None for a defect of the whole file.
     """
 
     file: Path
     kind: str
     detail: str
+    number: int | None = None
 
     def __str__(self) -> str:
         return f"{self.file}: {self.kind}: {self.detail}"
@@ -44,6 +46,7 @@ class Report:
         objects: of each class, in all annotations that can be read.
         lost: those of them that are not in the loss of a training, see `loss_objects`.
         unlisted: those of them whose image is in no image set.
+        ignored: objects of other classes than those of a training.
         defects: of all files.
     """
 
@@ -51,28 +54,44 @@ class Report:
     objects: Counter[str]
     lost: Counter[str]
     unlisted: Counter[str]
+    ignored: Counter[str]
     defects: list[Defect]
 
 
-def check(root: Path, classes: Collection[str] | None = None, exif_view: str = "auto") -> Report:
+def check(
+    root: Path,
+    classes: Collection[str] | None = None,
+    exif_view: str = "auto",
+    decode: bool = True,
+) -> Report:
     """Reads every file of a VOC-format folder, or of every VOC* folder of a development kit.
 
     Args:
         root: the folder.
-        classes: the expected class names; None accepts any.
+        classes: names of the classes to train; objects of others are ignored. None for all.
         exif_view: see `training.data.exif_view`.
+        decode: decode each image; otherwise only headers are read, as of images that were decoded
+            before.
 
     Raises:
         VOCError: there is no such folder in root.
     """
-    reports = [_check_folder(folder, classes, exif_view) for folder in find_folders(root)]
-    return Report(
-        sum(report.images for report in reports),
-        sum((report.objects for report in reports), Counter()),
-        sum((report.lost for report in reports), Counter()),
-        sum((report.unlisted for report in reports), Counter()),
-        [defect for report in reports for defect in report.defects],
+    reports = [_check_folder(folder, classes, exif_view, decode) for folder in find_folders(root)]
+    objects, lost, unlisted, ignored = (
+        sum(counts, Counter[str]())
+        for counts in zip(
+            *((r.objects, r.lost, r.unlisted, r.ignored) for r in reports), strict=True
+        )
     )
+    defects = [defect for report in reports for defect in report.defects]
+    if missing := [name for name in classes or () if not objects[name]]:
+        others = ", ".join(sorted(ignored)) or "none"
+        defects += [
+            Defect(root, "no objects", f"of class '{name}'; ignored classes: {others}")
+            for name in missing
+        ]
+    images = sum(report.images for report in reports)
+    return Report(images, objects, lost, unlisted, ignored, defects)
 
 
 def find_folders(root: Path) -> list[Path]:
@@ -90,12 +109,13 @@ def find_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _check_folder(folder: Path, classes: Collection[str] | None, exif_view: str) -> Report:
-    images = image_sets.find_files(folder / "JPEGImages", image_files.SUFFIXES)
-    annotations = image_sets.find_files(folder / "Annotations", (".xml",))
+def _check_folder(
+    folder: Path, classes: Collection[str] | None, exif_view: str, decode: bool
+) -> Report:
+    images, annotations = image_sets.find_pairs(folder)
     defects = [
         Defect(path, "duplicate id", f"'{paths[0].name}' has the same name")
-        for paths in images.values()
+        for paths in (*images.values(), *annotations.values())
         for path in paths[1:]
     ]
     contents: dict[str, Annotation] = {}
@@ -103,25 +123,23 @@ def _check_folder(folder: Path, classes: Collection[str] | None, exif_view: str)
     for image_id in tqdm(sorted(annotations), desc=folder.name, unit="file", disable=None):
         path = annotations[image_id][0]
         try:
-            contents[image_id] = read_annotation(path)
+            annotation = read_annotation(path)
+            contents[image_id] = annotation if classes is None else annotation.only(classes)
         except VOCError as error:
             defects.append(Defect(path, "unreadable annotation", str(error)))
         if image_id not in images:
             defects.append(Defect(path, "missing image", f"no JPEGImages/{image_id}.*"))
             continue
         try:  # also without an annotation
-            pixels = image_files.read(images[image_id][0])
+            views[image_id] = _read_view(images[image_id][0], decode)
         except ValueError as error:
             defects.append(Defect(images[image_id][0], "unreadable image", str(error)))
-        else:
-            orientation = image_files.read_view(images[image_id][0])[1]
-            views[image_id] = (pixels.shape[1], pixels.shape[0]), orientation
     for image_id, annotation in contents.items():
         path, size = annotations[image_id][0], annotation.size
         if image_id in views:
             size, found = _labelled_size(path, annotation, *views[image_id], exif_view)
             defects += found
-        defects += object_defects(path, annotation, size, classes)
+        defects += _object_defects(path, annotation, size)
     for image_id in sorted(set(images) - set(annotations)):
         path = images[image_id][0]
         defects.append(Defect(path, "missing annotation", f"no Annotations/{image_id}.xml"))
@@ -143,7 +161,18 @@ def _check_folder(folder: Path, classes: Collection[str] | None, exif_view: str)
     lost += objects - _count(contents[sample.record.image_id] for sample in samples)
     set_defects, listed = _check_sets(folder, set(images), set(annotations))
     unlisted = _count(contents[image_id] for image_id in set(contents) - listed)
-    return Report(len(images), objects, lost, unlisted, defects + lost_defects + set_defects)
+    ignored = Counter(name for annotation in contents.values() for name in annotation.ignored)
+    defects += lost_defects + set_defects
+    return Report(len(images), objects, lost, unlisted, ignored, defects)
+
+
+def _read_view(path: Path, decode: bool) -> tuple[tuple[int, int], int]:
+    """Size and EXIF orientation of an image, see `image_files.read_view`."""
+    size, orientation = image_files.read_view(path)
+    if decode:
+        height, width = image_files.read(path).shape[:2]
+        size = width, height
+    return size, orientation
 
 
 def _count(annotations: Iterable[Annotation]) -> Counter[str]:
@@ -162,6 +191,7 @@ def _find_lost(
             item.file,
             "not in the loss",
             f"object {item.number} ({names[item.label]}): {item.reason}",
+            item.number,
         )
         for item in found
         if item.reason != loss_objects.NO_AREA
@@ -197,37 +227,29 @@ def _labelled_size(
     return actual, defects
 
 
-def object_defects(
-    path: Path,
-    annotation: Annotation,
-    size: tuple[int, int] | None,
-    classes: Collection[str] | None,
+def _object_defects(
+    path: Path, annotation: Annotation, size: tuple[int, int] | None
 ) -> list[Defect]:
     """Defects of the objects of one annotation; a size of None skips that check."""
     defects = []
-    rows = zip(annotation.names, annotation.boxes.tolist(), strict=True)
+    numbers, boxes = annotation.numbers.tolist(), annotation.boxes.tolist()
     seen: dict[tuple[str, tuple[float, ...]], int] = {}
-    for number, (name, (x1, y1, x2, y2)) in enumerate(rows, start=1):
+    for number, name, (x1, y1, x2, y2) in zip(numbers, annotation.names, boxes, strict=True):
         written = f"xmin {x1 + 1:g}, ymin {y1 + 1:g}, xmax {x2:g}, ymax {y2:g}"
         described = f"object {number} ({name}), {written}"
-        if classes is not None and name not in classes:
-            expected = ", ".join(classes)
-            defects.append(
-                Defect(path, "unknown class", f"{described}: expected one of {expected}")
-            )
+        found = []
         # As written in the file: a box within one pixel column or row is a mistake, too.
         if x2 < x1 + 1 or y2 < y1 + 1:
-            defects.append(Defect(path, "swapped corners", described))
+            found.append(("swapped corners", described))
         elif x2 == x1 + 1 or y2 == y1 + 1:
-            defects.append(Defect(path, "zero size", described))
-        elif size is not None and (x1 < 0 or y1 < 0 or x2 > size[0] or y2 > size[1]):
-            detail = f"{described}: the image is {size[0]}x{size[1]}"
-            defects.append(Defect(path, "outside the image", detail))
+            found.append(("zero size", described))
+        # Many tools count pixels from 0: their 0 is no place outside of the image.
+        elif size is not None and (x1 < -1 or y1 < -1 or x2 > size[0] or y2 > size[1]):
+            found.append(("outside the image", f"{described}: the image is {size[0]}x{size[1]}"))
         first = seen.setdefault((name, (x1, y1, x2, y2)), number)
         if first != number:
-            defects.append(
-                Defect(path, "duplicate object", f"{described}: the same as object {first}")
-            )
+            found.append(("duplicate object", f"{described}: the same as object {first}"))
+        defects += [Defect(path, kind, detail, number) for kind, detail in found]
     return defects
 
 

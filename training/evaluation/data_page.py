@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,8 +56,8 @@ def page(root: Path, report: voc_check.Report, exif_view: str = "auto") -> str:
         report: what `voc_check.check` found in it.
         exif_view: see `training.data.exif_view`.
     """
-    items = _read_items(root, report.defects, exif_view)
     classes = sorted(report.objects)
+    items = _read_items(root, report.defects, classes, exif_view)
     defective = [item for item in items if item.defects]
     sound = [item for item in items if not item.defects]
     kinds = Counter(defect.kind for defect in report.defects)
@@ -83,19 +83,23 @@ def page(root: Path, report: voc_check.Report, exif_view: str = "auto") -> str:
     )
 
 
-def _read_items(root: Path, defects: Iterable[voc_check.Defect], exif_view: str) -> list[_Item]:
+def _read_items(
+    root: Path,
+    defects: Iterable[voc_check.Defect],
+    classes: Collection[str],
+    exif_view: str,
+) -> list[_Item]:
     of_file = defaultdict(list)
     for defect in defects:
         of_file[defect.file].append(defect)
     items = []
     for folder in voc_check.find_folders(root):
-        images = image_sets.find_files(folder / "JPEGImages", image_files.SUFFIXES)
-        files = image_sets.find_files(folder / "Annotations", (".xml",))
+        images, files = image_sets.find_pairs(folder)
         both = sorted(set(files) & set(images))
         for image_id in tqdm(both, desc="page", unit="file", disable=None, leave=False):
             file, image = files[image_id][0], images[image_id][0]
             try:
-                annotation = voc.read_annotation(file)
+                annotation = voc.read_annotation(file).only(classes)
                 size, orientation = image_files.read_view(image)
             except ValueError:
                 continue  # among the defects
@@ -145,7 +149,9 @@ def _figures(items: Iterable[_Item], classes: Sequence[str]) -> list[gallery.Fig
         except ValueError:
             image = np.full((60, _SIDE, 3), 200, np.uint8)  # the caption has the reason
         counts = Counter(item.annotation.names)
-        inside = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        inside = ", ".join(
+            f"{name} ×{count}" if count > 1 else name for name, count in sorted(counts.items())
+        )
         texts = [f"{item.image.name}: {inside or 'no objects'}"]
         texts += [f"{defect.kind}: {defect.detail}" for defect in item.defects[:4]]
         if len(item.defects) > 4:
@@ -160,13 +166,13 @@ def _boxes(item: _Item, classes: Sequence[str]) -> list[gallery.Drawn]:
 
     Those with a defect are last, so that they are on top.
     """
-    drawn = []
-    for i, name in enumerate(item.annotation.names):
-        one = replace(item.annotation, names=(name,), boxes=item.annotation.boxes[i : i + 1])
-        x1, y1, x2, y2 = item.annotation.boxes[i]
+    annotation, drawn = item.annotation, []
+    defective = {defect.number for defect in item.defects if defect.file == item.file}
+    rows = zip(annotation.numbers.tolist(), annotation.names, annotation.boxes, strict=True)
+    for number, name, (x1, y1, x2, y2) in rows:
         box = np.array([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])
-        if voc_check.object_defects(item.file, one, item.size, None):
-            drawn.append((1, (box, f"{i + 1} {name}", _DEFECT)))
+        if number in defective:
+            drawn.append((1, (box, f"{number} {name}", _DEFECT)))
         else:
             drawn.append(
                 (0, (box, name, _OTHER if item.defects else class_colour(classes.index(name))))

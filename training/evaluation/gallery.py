@@ -54,48 +54,82 @@ class Figure:
     caption: str
 
 
-def galleries(
-    detections: Predictions,
-    ground_truth: GroundTruth,
-    samples: Sequence[Sample],
-    classes: Sequence[str],
-) -> list[tuple[str, list[Figure]]]:
-    """Titles and images, by F1 among the detections with a score of `MIN_SCORE` or more.
+class Drawings:
+    """A detector's answers to a validation set, to be drawn image by image.
+
+    Of the detections only those with a score of `MIN_SCORE` or more are shown and counted.
 
     Args:
         detections, ground_truth: image i is samples[i].
-        samples: the images; all are shown where there are at most 2 * `SHOWN`.
+        samples: the images.
         classes: class names.
-
-    Raises:
-        ValueError: an image cannot be read.
     """
-    kept = detections.scores >= MIN_SCORE
-    detections = Predictions(
-        detections.image_index[kept],
-        detections.label[kept],
-        detections.boxes[kept],
-        detections.scores[kept],
-    )
-    matches = match_detections(detections, ground_truth, len(classes))
-    missed = missed_objects(ground_truth, matches)
-    counts = count(detections, ground_truth, matches, len(samples))
 
-    def figure(i: int) -> Figure:
-        image = image_files.read(samples[i].record.image)
-        boxes = _boxes(i, detections, ground_truth, matches, missed, classes)
+    def __init__(
+        self,
+        detections: Predictions,
+        ground_truth: GroundTruth,
+        samples: Sequence[Sample],
+        classes: Sequence[str],
+    ) -> None:
+        kept = detections.scores >= MIN_SCORE
+        self._detections = Predictions(
+            detections.image_index[kept],
+            detections.label[kept],
+            detections.boxes[kept],
+            detections.scores[kept],
+        )
+        self._ground_truth, self._samples, self._classes = ground_truth, samples, classes
+        self._matches = match_detections(self._detections, ground_truth, len(classes))
+        self.counts = count(self._detections, ground_truth, self._matches, len(samples))
+
+    def figure(self, i: int, title: str = "") -> Figure:
+        """Image i with its detections and missed objects.
+
+        Raises:
+            ValueError: the image cannot be read.
+        """
+        image = image_files.read(self._samples[i].record.image)
+        missed = missed_objects(self._ground_truth, self._matches)
+        boxes = _boxes(
+            i, self._detections, self._ground_truth, self._matches, missed, self._classes
+        )
+        counts = self.counts
         caption = (
-            f"{samples[i].record.image.name}: {counts.true_positives[i]} true positive, "
+            f"{title}{self._samples[i].record.image.name}: "
+            f"{counts.true_positives[i]} true positive, "
             f"{counts.false_positives[i]} false positive, {counts.missed[i]} missed"
         )
         return Figure(data_uri(draw(image, boxes)), caption)
 
-    order = counts.order.tolist()
+
+def galleries(drawings: Drawings) -> list[tuple[str, list[Figure]]]:
+    """Titles and images, by F1; all images where there are at most 2 * `SHOWN`.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    order = drawings.counts.order.tolist()
     if len(order) <= 2 * SHOWN:
-        return [("Images by F1", [figure(i) for i in order])]
+        return [("Images by F1", [drawings.figure(i) for i in order])]
     return [
-        ("Best images by F1", [figure(i) for i in order[:SHOWN]]),
-        ("Worst images by F1", [figure(i) for i in order[: -SHOWN - 1 : -1]]),
+        ("Best images by F1", [drawings.figure(i) for i in order[:SHOWN]]),
+        ("Worst images by F1", [drawings.figure(i) for i in order[: -SHOWN - 1 : -1]]),
+    ]
+
+
+def differences(before: Drawings, after: Drawings) -> list[Figure]:
+    """The images in which two detectors' F1 differ most, in pairs.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    change = np.abs(after.counts.f1 - before.counts.f1)
+    order = [i for i in np.argsort(-change, kind="stable")[:SHOWN].tolist() if change[i] > 0]
+    return [
+        figure
+        for i in order
+        for figure in (before.figure(i, "before, "), after.figure(i, "after, "))
     ]
 
 

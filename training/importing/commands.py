@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from ssd_ros.command_line import plural
-from training.data import split
-from training.importing import convert
+from training.data import exif_view, split
+from training.importing import convert, sets
 from training.importing.labels import Labels
 
 _SHOWN = 20  # reasons printed of each kind
@@ -25,14 +25,17 @@ def add_import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "(labelImg, VoTT, CVAT, Roboflow, Label Studio), COCO JSON, YOLO text files. Polygons and "
         "rotated boxes become their enclosing boxes. The source is not changed.",
     )
-    parser.add_argument("source", type=Path, help="folder, or a COCO JSON file")
+    parser.add_argument("source", type=Path, help="folder, COCO JSON or YOLO YAML file")
     parser.add_argument("target", type=Path, help="new folder")
     parser.add_argument("--format", choices=convert.FORMATS, help="default: recognised")
     parser.add_argument("--link", action="store_true", help="symbolic links instead of copies")
+    parser.add_argument(
+        "--exif-view", choices=exif_view.CHOICES, default="auto", help=exif_view.HELP
+    )
     _add_split(
         parser,
         "(default: the sets of the source, by its lists or folders; if it has none, "
-        f"{','.join(map(str, convert.FRACTIONS))})",
+        f"{','.join(map(str, sets.FRACTIONS))})",
     )
 
 
@@ -45,7 +48,7 @@ def add_split(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "their folder or by the name before the number of the frame, are in the same set.",
     )
     parser.add_argument("root", type=Path, help="VOC-format folder")
-    _add_split(parser, f"(default: {','.join(map(str, convert.FRACTIONS))})")
+    _add_split(parser, f"(default: {','.join(map(str, sets.FRACTIONS))})")
     parser.add_argument("--force", action="store_true", help="replace sets that exist")
 
 
@@ -63,7 +66,7 @@ def run_import(given: argparse.Namespace) -> bool:
         ValueError, OSError: see `convert.convert`.
     """
     fractions = split.parse_fractions(given.split) if given.split else None
-    options = convert.Options(given.format, fractions, given.seed, given.link)
+    options = convert.Options(given.format, fractions, given.seed, given.link, given.exif_view)
     result = convert.convert(given.source, given.target, options)
     labels = result.labels
     objects = [item.name for image in labels.images for item in image.objects]
@@ -91,8 +94,8 @@ def _print_dropped(labels: Labels) -> None:
             print(f"  … and {len(reasons) - _SHOWN} more")
 
 
-def _print_sets(sets: dict[str, int], division: str) -> None:
-    print(f"image sets {division}: " + ", ".join(f"{name} {n}" for name, n in sets.items()))
+def _print_sets(sizes: dict[str, int], division: str) -> None:
+    print(f"image sets {division}: " + ", ".join(f"{name} {n}" for name, n in sizes.items()))
 
 
 def run_split(given: argparse.Namespace) -> None:
@@ -105,19 +108,25 @@ def run_split(given: argparse.Namespace) -> None:
     existing = sorted(path.stem for path in main.glob("*.txt"))
     if existing and not given.force:
         raise ValueError(f"'{main}' has image sets ({', '.join(existing)}); --force replaces them")
-    fractions = split.parse_fractions(given.split) if given.split else convert.FRACTIONS
-    sets, division = convert.split_folder(given.root, fractions, given.seed)
+    fractions = split.parse_fractions(given.split) if given.split else sets.FRACTIONS
+    parts, division = sets.split_folder(given.root, fractions, given.seed)
     for name in existing:  # an old one could share images with a new one
         (main / f"{name}.txt").unlink()
-    convert.write_sets(given.root, sets)
-    _print_sets({name: len(ids) for name, ids in sets.items()}, division)
+    sets.write(given.root, parts)
+    _print_sets({name: len(ids) for name, ids in parts.items()}, division)
 
 
-def training_command(root: Path) -> str:
-    """The command that trains on a folder by its image sets."""
-    sets = {path.stem for path in (root / "ImageSets" / "Main").glob("*.txt")}
-    chosen = "--sets train --val-sets val " if "val" in sets else ""
-    if not {"val", "test"} & sets:
+def training_command(root: Path, view: str = "auto") -> str:
+    """The command that trains on a folder by its image sets.
+
+    Args:
+        view: `--exif-view` of the import.
+    """
+    names = {path.stem for path in (root / "ImageSets" / "Main").glob("*.txt")}
+    chosen = "--sets train --val-sets val " if "val" in names else ""
+    if not {"val", "test"} & names:
         chosen = "--val-sets none "
+    if view != "auto":
+        chosen += f"--exif-view {view} "
     path = shlex.quote(str(root))
     return f"python -m training.train --data {path} {chosen}--out RUN --preset small --init vgg16"

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,21 @@ from typing import Any
 from tqdm import tqdm
 
 from ssd_ros.io import image_files
-from training.data import split, voc_xml
-from training.importing import coco_files, subsets, voc_files, yolo_files
+from training.data import voc_xml
+from training.importing import coco_files, sets, voc_files, yolo_files
 from training.importing.files import SourceFiles
 from training.importing.labels import DatasetImportError, LabelledImage, Labels
 
-_FORMATS: dict[str, tuple[Callable[[SourceFiles], Any], Callable[[SourceFiles, Any], Labels]]] = {
+# For each format: what recognises its files, and tells why others cannot be read; what reads them.
+_FORMATS: dict[
+    str, tuple[Callable[[SourceFiles], tuple[Any, list[str]]], Callable[..., Labels]]
+] = {
     "voc": (voc_files.find, voc_files.read),
     "coco": (coco_files.find, coco_files.read),
     "yolo": (yolo_files.find, yolo_files.read),
 }
 FORMATS = tuple(_FORMATS)
-FRACTIONS = (0.8, 0.1, 0.1)  # of train, val, test where the dataset itself has no sets
+_YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,17 @@ class Options:
 
     Attributes:
         format: of FORMATS; None to recognise it.
-        fractions: see `split.split`; None for the sets that the dataset has, else FRACTIONS.
+        fractions: see `split.split`; None for the sets that the dataset has, else sets.FRACTIONS.
         seed: of the division.
         link: symbolic links to the images instead of copies.
+        exif_view: see `training.data.exif_view`.
     """
 
     format: str | None = None
     fractions: Sequence[float] | None = None
     seed: int = 0
     link: bool = False
+    exif_view: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def convert(source: Path, target: Path, options: Options) -> Imported:
     """Writes a VOC-format folder, completely or not at all. The source is only read.
 
     Args:
-        source: folder, or a COCO JSON file in the folder with the images or beside it.
+        source: folder, or a COCO JSON or YOLO YAML file in the folder with the images or beside it.
         target: the new folder; may exist if it is empty.
         options: see `Options`.
 
@@ -81,24 +86,26 @@ def convert(source: Path, target: Path, options: Options) -> Imported:
     root = source if source.is_dir() else source.parent
     if root.resolve() in (target.resolve(), *target.resolve().parents):
         raise DatasetImportError(f"'{target}' is inside of '{root}', which must not change")
-    kind, labels = read(source, options.format)
+    kind, labels = read(source, options.format, options.exif_view)
     _drop_unreadable(labels, source)
     ids = _ids(labels.images, root)
-    sets, division = _divide(SourceFiles(root), labels.images, ids, options)
+    parts, division = sets.divide(
+        SourceFiles(root), labels.images, ids, options.fractions, options.seed
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         _write(part, labels.images, ids, options.link)
-        write_sets(part, sets)
+        sets.write(part, parts)
         part.chmod(0o777 & ~_umask())
         os.replace(part, target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return Imported(kind, labels, {name: len(part) for name, part in sets.items()}, division)
+    return Imported(kind, labels, {name: len(ids) for name, ids in parts.items()}, division)
 
 
-def read(source: Path, kind: str | None = None) -> tuple[str, Labels]:
+def read(source: Path, kind: str | None = None, exif_view: str = "auto") -> tuple[str, Labels]:
     """The format and the content of a dataset.
 
     Raises:
@@ -107,23 +114,31 @@ def read(source: Path, kind: str | None = None) -> tuple[str, Labels]:
     if not source.exists():
         raise DatasetImportError(f"no such file or folder: '{source}'")
     files = SourceFiles(source if source.is_dir() else source.parent)
-    if not source.is_dir():
+    if source.is_file() and source.suffix.lower() in _YAML:
+        kind = kind or "yolo"
+        files.files = [p for p in files.files if p == source or p.suffix.lower() not in _YAML]
+    elif not source.is_dir():
         files.files = [path for path in files.files if path == source or path in set(files.images)]
-    found = {}
+    found, problems = {}, {}
     for name in FORMATS if kind is None else (kind,):
-        if content := _FORMATS[name][0](files):
+        content, problems[name] = _FORMATS[name][0](files)
+        if content:
             found[name] = content
     if not found:
+        first = next((text for texts in problems.values() for text in texts), "")
         raise DatasetImportError(
             f"'{source}' has {len(files.images)} images and no labels that can be read: expected "
             f"{'VOC XML, COCO JSON or YOLO text files' if kind is None else kind} below it"
+            + (f"; {first}" if first else "")
         )
     if len(found) > 1:
         raise DatasetImportError(
             f"'{source}' has labels in several formats: choose with --format {' or '.join(found)}"
         )
     name, content = found.popitem()
-    labels = _FORMATS[name][1](files, content)
+    more = {"exif_view": exif_view} if name == "yolo" else {}  # the others state sizes
+    labels = _FORMATS[name][1](files, content, **more)
+    labels.dropped_files[:0] = problems[name]
     _check_content(labels, f"'{source}' ({name})")
     return name, labels
 
@@ -151,17 +166,6 @@ def _drop_unreadable(labels: Labels, source: Path) -> None:
     _check_content(labels, f"'{source}'")
 
 
-def write_sets(folder: Path, sets: dict[str, list[str]]) -> None:
-    """Writes image sets. Without `val`, `train` is `trainval` as well, the default of commands.
-
-    With `val`, there is no `trainval`: trained on by default, it would contain the validation.
-    """
-    main = folder / "ImageSets" / "Main"
-    main.mkdir(parents=True, exist_ok=True)
-    for name, ids in {**sets, **({} if "val" in sets else {"trainval": sets["train"]})}.items():
-        (main / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
-
-
 def _ids(images: Sequence[LabelledImage], root: Path) -> list[str]:
     """A unique name for each image: its own, with its folders where another has the same."""
     stems = [_plain(image.image.stem) for image in images]
@@ -183,68 +187,8 @@ def _ids(images: Sequence[LabelledImage], root: Path) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Image sets are lists of words, one in each line."""
-    return re.sub(r"\s+", "_", name.strip())
-
-
-def _divide(
-    source: SourceFiles, images: Sequence[LabelledImage], ids: Sequence[str], options: Options
-) -> tuple[dict[str, list[str]], str]:
-    if options.fractions is None:
-        stated = subsets.stated(source, list(images))
-        if len({*stated.values()} - {"val", "test"}) and len({*stated.values()}) > 1:
-            parts: dict[str, list[str]] = {}
-            for title in split.NAMES[3]:
-                of_set = [
-                    image_id
-                    for image, image_id in zip(images, ids, strict=True)
-                    if stated.get(image.image, "train") == title
-                ]
-                if of_set:
-                    parts[title] = of_set
-            rest = len(images) - len(stated)
-            return parts, "as in the source" + (f", {rest} in no set are in train" if rest else "")
-    names = {
-        image.image.relative_to(source.root).as_posix(): image_id
-        for image, image_id in zip(images, ids, strict=True)
-    }
-    return _split(names, options.fractions or FRACTIONS, options.seed)
-
-
-def split_folder(
-    root: Path, fractions: Sequence[float], seed: int
-) -> tuple[dict[str, list[str]], str]:
-    """Divides the annotated images of a VOC-format folder.
-
-    Returns:
-        The ids of each set, and how they were divided.
-
-    Raises:
-        DatasetImportError: there is no annotated image.
-        ValueError: there are too few.
-    """
-    folder = root / "JPEGImages"
-    names = {}
-    for path in SourceFiles(folder).images if folder.is_dir() else ():
-        image_id = path.relative_to(folder).with_suffix("").as_posix()
-        if (root / "Annotations" / f"{image_id}.xml").is_file():
-            names[path.relative_to(folder).as_posix()] = image_id
-    if not names:
-        raise DatasetImportError(f"'{root}' has no image in JPEGImages/ with an annotation")
-    return _split(names, fractions, seed)
-
-
-def _split(
-    names: Mapping[str, str], fractions: Sequence[float], seed: int
-) -> tuple[dict[str, list[str]], str]:
-    """Divides ids by the paths of their images."""
-    parts, count = split.split(list(names), fractions, seed)
-    how = (
-        f"in {count} groups of images, by recording where names tell it"
-        if count
-        else "by image, as names and folders tell no recordings"
-    )
-    return {k: [names[n] for n in part] for k, part in parts.items()}, f"{how}, seed {seed}"
+    """Image sets are lists of words in UTF-8, one in each line."""
+    return re.sub(r"[\s\ud800-\udfff]+", "_", name.strip())
 
 
 def _write(folder: Path, images: Sequence[LabelledImage], ids: Sequence[str], link: bool) -> None:

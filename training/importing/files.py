@@ -6,13 +6,44 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import yaml
 
 from ssd_ros.io import image_files
 from training.data import text_files
+from training.data.image_sets import composed
 from training.importing.labels import DatasetImportError
 
 _SUBSET = re.compile(r"(train|val|test)(?:ing|id|idation)?(?:\d{4})?(?:[_-]?(?:images|set|data))?")
+
+
+class Match(NamedTuple):
+    """The image that an annotation is for.
+
+    Attributes:
+        image: its file.
+        fit: the larger, the better do names and folders agree.
+    """
+
+    image: Path
+    fit: tuple[int, ...]
+
+
+class AmbiguousImageError(ValueError):
+    """A name fits several images equally well.
+
+    Attributes:
+        images: these images.
+    """
+
+    def __init__(self, name: str, images: list[Path]) -> None:
+        choices = " or ".join(f"'{image}'" for image in images)
+        super().__init__(f"names '{name}', which may be {choices}")
+        self.images = images
 
 
 class SourceFiles:
@@ -26,18 +57,22 @@ class SourceFiles:
         self.root = root
         self.files = sorted(_walk(root))
         self.images = [path for path in self.files if path.suffix.lower() in image_files.SUFFIXES]
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._index: dict[tuple[str, str], list[Path]] = defaultdict(list)
         for path in self.images:
-            self._by_stem[path.stem].append(path)
+            for kind, text in (("name", path.name), ("stem", path.stem)):
+                text = composed(text)
+                self._index[kind, text].append(path)
+                self._index[f"{kind} in any case", text.casefold()].append(path)
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """The files whose names end so, in any case."""
         return [path for path in self.files if path.suffix.lower() in suffixes]
 
-    def find_image(self, labels: Path, *names: str) -> Path | None:
+    def find_image(self, labels: Path, *names: str) -> Match | None:
         """The image that a name in an annotation means.
 
-        Names are those of other machines: absolute, with backslashes, URLs, with or without suffix.
+        Names are those of other machines: absolute, with backslashes, URLs, with or without suffix,
+        with other capitals or accents of another form.
         Of several images the one with the most equal folders counts, from the end of the name (of
         the annotation's path where the name has none), then from the root of the dataset.
 
@@ -46,21 +81,28 @@ class SourceFiles:
             names: the image's names; the first that any image has counts.
 
         Raises:
-            ValueError: several images fit equally well.
+            AmbiguousImageError: several images fit equally well.
         """
-        for name in names:
-            wanted = PurePosixPath(name.replace("\\", "/"))
-            named = [p for p in self._by_stem.get(wanted.stem, ()) if p.name == wanted.name]
-            images = named or self._by_stem.get(_without_suffix(wanted.name), [])
-            if not images:
-                continue
-            ranked = sorted(
-                ((self._fit(p, labels, wanted.parts[:-1]), p) for p in images), reverse=True
-            )
-            if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
-                raise ValueError(f"'{name}' may be '{ranked[1][1]}' or '{ranked[0][1]}'")
-            return ranked[0][1]
+        for rank, name in enumerate(names):
+            for text in dict.fromkeys((name, unquote(name))):
+                wanted = PurePosixPath(text.replace("\\", "/"))
+                images = self._named(composed(wanted.name))
+                if not images:
+                    continue
+                fits = {path: self._fit(path, labels, wanted.parts[:-1]) for path in images}
+                best = [path for path in images if fits[path] == max(fits.values())]
+                if len(best) > 1:
+                    raise AmbiguousImageError(name, best)
+                return Match(best[0], (-rank, *fits[best[0]]))
         return None
+
+    def _named(self, name: str) -> list[Path]:
+        stem = _without_suffix(name)
+        for kind, text in (("name", name), ("stem", name), ("stem", stem)):
+            folded = f"{kind} in any case", text.casefold()
+            if found := self._index.get((kind, text)) or self._index.get(folded):
+                return found
+        return []
 
     def _fit(self, image: Path, labels: Path, named: tuple[str, ...]) -> tuple[int, int]:
         folders = image.relative_to(self.root).parts[:-1]
@@ -74,6 +116,26 @@ class SourceFiles:
                 if found := subset_of(part):
                     return found
         return None
+
+
+def choose(matches: Mapping[Path, Match]) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Which annotation counts for each image: of several the one that fits it best.
+
+    Args:
+        matches: the image of each annotation file.
+
+    Returns:
+        For each image its annotation, and the reason for each annotation that does not count.
+    """
+    best: dict[Path, Path] = {}
+    for path, (image, fit) in matches.items():
+        if image not in best or fit > matches[best[image]].fit:
+            best[image] = path
+    return best, {
+        path: f"is for '{image}', as '{best[image]}' is"
+        for path, (image, _) in matches.items()
+        if best[image] != path
+    }
 
 
 def subset_of(name: str) -> str | None:
@@ -94,6 +156,14 @@ def read_lines(path: Path) -> list[str]:
         raise DatasetImportError(f"'{path}' cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise DatasetImportError(f"'{path}' {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file with all scalars as text, `no` for example; None if it is none."""
+    try:
+        return yaml.load(text_files.read_text(path), yaml.BaseLoader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
 
 
 def _walk(root: Path) -> list[Path]:

@@ -9,18 +9,15 @@ from collections.abc import Sequence
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2
 
 
-def enclose_points(coordinates: Sequence[float]) -> Box:
+def enclose_points(xs: Sequence[float], ys: Sequence[float]) -> Box:
     """The box around points.
-
-    Args:
-        coordinates: x y x y …
 
     Raises:
         ValueError: less than two points, or a coordinate without its pair.
     """
-    xs, ys = coordinates[::2], coordinates[1::2]
     if len(xs) < 2 or len(xs) != len(ys):
-        raise ValueError(f"{len(coordinates)} coordinates, expected x y pairs of 2 points or more")
+        count = len(xs) + len(ys)
+        raise ValueError(f"{count} coordinates, expected x y pairs of 2 points or more")
     return min(xs), min(ys), max(xs), max(ys)
 
 

@@ -42,7 +42,11 @@ def to_weights(
 
 
 def provenance(
-    run: Options, progress: Progress, processes: int, result: Mapping[str, Any] | None
+    run: Options,
+    progress: Progress,
+    processes: int,
+    result: Mapping[str, Any] | None,
+    ancestry: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a weights file records about its training.
 
@@ -51,8 +55,9 @@ def provenance(
         progress: of the run.
         processes: their number.
         result: of the validation of these weights, see `compute_metrics`; None without one.
+        ancestry: what is known of the weights that it began with; empty where they were random.
     """
-    note = {
+    note: dict[str, Any] = {
         "data": Path(run.data).resolve().name.encode("utf-8", "replace").decode(),
         "sets": run.sets,
         "val_sets": run.val_sets,
@@ -64,4 +69,6 @@ def provenance(
     }
     if result:
         note |= {key: result[key] for key in ("map_voc2007", "map")}
+    if ancestry:
+        note["init"] = dict(ancestry)
     return note

@@ -30,7 +30,7 @@ def locked(out: Path, enabled: bool = True) -> Iterator[None]:
     if not enabled:
         yield
         return
-    out.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(out)
     folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:

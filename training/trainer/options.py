@@ -45,7 +45,7 @@ class Options:
         "base network; auto: that of --init, vgg16 without it",
         choices=("auto", "vgg16", "resnet50"),
     )
-    width: float = _option(1.0, "channel multiplier of the network")
+    width: float = _option(0.0, "channel multiplier of the network; 0: that of --init, else 1")
     boxes: str = _option(
         "voc",
         "scales of the default boxes: the paper's for voc, for coco (smaller objects), or auto: "
@@ -64,6 +64,13 @@ class Options:
     )
     init_layers: str = _option("", "layers to load from --init, comma-separated; empty: all")
     freeze: str = _option("", "layers that are not trained, comma-separated")
+
+    teacher: str = _option(
+        "",
+        "weights of a network with the same classes and default boxes, whose outputs are learned "
+        "as well as the annotations (distillation)",
+    )
+    distill: float = _option(1.0, "factor of the loss against --teacher")
 
     iterations: int = _option(
         120_000,
@@ -118,9 +125,11 @@ class Options:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name} must be above 0, got {getattr(self, name)}")
-        for name in ("warmup", "workers", "weight_decay", "base_lr"):
+        for name in ("warmup", "workers", "weight_decay", "base_lr", "distill"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{_flag(name)} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.width <= 4:
+            raise ValueError(f"--width must be from 0 to 4, got {self.width}")
         if self.freeze and not self.init:
             raise ValueError(f"--freeze {self.freeze} needs --init: random layers must be trained")
         if not 0 <= self.ema < 1:

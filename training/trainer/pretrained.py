@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +84,17 @@ def read(source: str) -> Pretrained:
         raise WeightsError(f"weights file '{path}': {error}") from None
     tensors = weights.model().state_dict() | _to_torch(normalised)
     return Pretrained(tensors, weights.config, weights.classes)
+
+
+def ancestry(source: str) -> dict[str, Any]:
+    """What is known of the weights that `--init` names: `file`, and the note in a native file."""
+    if source in (VGG16_DOWNLOAD, RESNET50_DOWNLOAD):
+        return {"file": source}
+    path = resolve(source)
+    note: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, KeyError):  # others have no note
+        note = dict(json.loads(open_file(path)[0].metadata["training"]))
+    return {"file": path.name, **note}
 
 
 def _download(name: str) -> dict[str, Tensor]:

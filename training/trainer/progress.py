@@ -3,13 +3,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tqdm import tqdm
+
 from training.trainer.distributed import Processes
 
 LOG_EVERY = 10  # iterations between two lines of the metrics
+SECONDS = 60.0  # between two lines of a log
+
+
+class LogLines(tqdm):
+    """A progress bar for files and pipes: a new line every minute, and one at the end."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "mininterval": SECONDS, "maxinterval": SECONDS})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        print(self.format_meter(**{**self.format_dict, "ncols": 0}), file=sys.stderr, flush=True)
+        return True
 
 
 @dataclass

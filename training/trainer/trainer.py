@@ -26,12 +26,13 @@ from training.data.soundness import fingerprint
 from training.evaluation import predictions
 from training.evaluation.metrics import compute_metrics
 from training.trainer import export, options, run_files
+from training.trainer.distillation import distillation_loss
 from training.trainer.distributed import Processes, Signals, gradients_exchanged
 from training.trainer.ema import restore_ema
 from training.trainer.loss import Targets, match, multibox_loss
 from training.trainer.optimizer import lr_factor
 from training.trainer.options import Options
-from training.trainer.progress import LOG_EVERY, Progress
+from training.trainer.progress import LOG_EVERY, LogLines, Progress
 
 
 class NotFinite(RuntimeError):
@@ -71,6 +72,8 @@ class Trainer:
         )
         self.progress = Progress()
         self.fingerprint = fingerprint(data)
+        self.teacher: SSD | None = None  # see `read_teacher`
+        self.ancestry: Mapping[str, Any] = {}  # what is known of the weights that it began with
 
     # --- one iteration --------------------------------------------------------------------------
 
@@ -125,6 +128,10 @@ class Trainer:
                 logits, offsets, targets, self.model.defaults, self.model.config.variances
             )
             losses = torch.stack(sums) / divisor
+            if self.teacher is not None:
+                known = self.teacher(self.teacher.normalise(images))
+                sums = distillation_loss(logits, offsets, *known)
+                losses = losses + self.run.distill * torch.stack(sums) / divisor
             self.scaler.scale(losses.sum()).backward()
         return losses.detach()
 
@@ -162,12 +169,13 @@ class Trainer:
                         progress.iteration, **means, lr=rate, seconds=round(progress.seconds, 2)
                     )
                     best = {} if progress.best < 0 else {"best": f"{progress.best:.3f}"}
-                    bar.set_postfix(loss=f"{means['loss']:.3f}", **best)
+                    bar.set_postfix(refresh=False, loss=f"{means['loss']:.3f}", **best)
                 if progress.iteration % run.validate_every == 0 or done:
                     self._validate_and_write(metrics)
                 if stopped or done or progress.iteration % run.checkpoint_every == 0:
                     self.save()
                 if stopped and not done:
+                    _write(self, run_files.LAST)
                     return signals.received or 15
         return 0
 
@@ -192,18 +200,14 @@ class Trainer:
             result = self.validate()
             score = result["map_voc2007"] if result else None
             if result:
-                values = {key: result[key] for key in ("map", "map_voc2007")}
-                metrics.add(progress.iteration, **values)
+                metrics.add(progress.iteration, **{k: result[k] for k in ("map", "map_voc2007")})
                 known = "undefined (no object counts)" if score is None else f"{score:.4f}"
                 text = f"iteration {progress.iteration}: mAP (VOC2007) {known}"
                 tqdm.write(text, file=sys.stderr)
-            note = export.provenance(self.run, progress, self.processes.count, result)
-            dtype = PRECISIONS[self.run.store]
-            weights = export.to_weights(self.ema, self.data.classes, note, dtype)
-            write(self.out / run_files.LAST, weights)
+            _write(self, run_files.LAST, result)
             if score is None or score > progress.best:  # without a mAP the last are the best
                 progress.best = progress.best if score is None else score
-                write(self.out / run_files.BEST, weights)
+                _write(self, run_files.BEST, result)
         self.processes.wait()
 
     # --- checkpoints ----------------------------------------------------------------------------
@@ -231,9 +235,20 @@ class Trainer:
             restore_ema(self.ema, state["average"])
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress.from_checkpoint(state["progress"])
+            self.ancestry = state.get("ancestry", {})
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"the checkpoint in '{self.out}' does not fit: {reason}") from None
+
+
+def _write(trainer: Trainer, name: str, result: Mapping[str, Any] | None = None) -> None:
+    """Writes weights with what is known of them, in the main process."""
+    if trainer.processes.is_main:
+        run, progress = trainer.run, trainer.progress
+        note = export.provenance(run, progress, trainer.processes.count, result, trainer.ancestry)
+        dtype = PRECISIONS[run.store]
+        weights = export.to_weights(trainer.ema, trainer.data.classes, note, dtype)
+        write(trainer.out / name, weights)
 
 
 def _checkpoint(trainer: Trainer) -> dict[str, Any]:
@@ -245,6 +260,7 @@ def _checkpoint(trainer: Trainer) -> dict[str, Any]:
         "data": trainer.fingerprint,
         "processes": trainer.processes.count,
         "device": trainer.device.type,
+        "ancestry": dict(trainer.ancestry),
         "progress": asdict(trainer.progress),
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -266,11 +282,12 @@ def _describe(
 
 def _progress_bar(run: Options, progress: Progress, processes: Processes) -> tqdm[Any]:
     batch = run.batch * processes.count
-    return tqdm(
+    kind = tqdm if sys.stderr.isatty() else LogLines
+    return kind(
         total=run.iterations * batch,
         initial=progress.iteration * batch,
         unit="img",
         desc=Path(run.out).name,
-        disable=None if processes.is_main else True,
+        disable=not processes.is_main,
         smoothing=0.05,
     )

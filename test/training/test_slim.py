@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pruned network computes what the whole one does where nothing of value went."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from made_dataset import make_set
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssd_ros.detector import network_input
+from ssd_ros.image import Image
+from ssd_ros.io import image_files
+from ssd_ros.model.config import PAPER_VOC, RESNET50, scaled_channels
+from ssd_ros.model.layers import multiply_adds
+from ssd_ros.model.ssd import SSD
+from ssd_ros.weights import reader
+from ssd_ros.weights.native import write
+from ssd_ros.weights.weights import Weights
+from training import report, slim, train
+from training.slimming import activations, channels, prune, sensitivity, targets
+from training.slimming.activations import Moments
+from training.trainer import distillation, run_files
+
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
+HANGS = 300  # seconds until a process that does not end fails the test
+
+WIDTH = 0.125
+QUICK = "--iterations 3 --batch 2 --workers 0 --precision fp32 --device cpu --checkpoint-every 1"
+QUICK = [*QUICK.split(), "--images", "2"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data") / "set", images=8)
+
+
+@pytest.fixture(scope="module")
+def files(root):
+    return sorted((root / "JPEGImages").iterdir())[:2]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = SSD(2, WIDTH).eval()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("bias"):
+            tensor.normal_(0.05, 0.1)
+    return model
+
+
+def weights_of(model):
+    tensors = {key: tensor.numpy().copy() for key, tensor in model.state_dict().items()}
+    return Weights(tensors, ("disc", "square"), model.config, {"note": "made"})
+
+
+def outputs(model, files):
+    images = network_input([Image(image_files.read(file)) for file in files], 300)
+    with torch.inference_mode():
+        return model(model.normalise(torch.from_numpy(images)))
+
+
+# --- channels ----------------------------------------------------------------------------------
+
+
+def test_readers_are_the_next_layers_and_the_heads():
+    found = channels.readers(PAPER_VOC)
+    assert len(found) == 23
+    assert {(r.conv, r.reads) for r in found["conv4.3"]} == {
+        ("conv5.1", "conv4.pool"),
+        ("scores.0", "norm4"),
+        ("offsets.0", "norm4"),
+    }
+    assert {r.conv for r in found["conv7.0"]} == {"conv8.1", "scores.1", "offsets.1"}
+    assert {r.conv for r in found["conv11.2"]} == {"scores.5", "offsets.5"}
+    with pytest.raises(ValueError, match="backbone vgg16 can be made narrower, got resnet50"):
+        channels.readers(RESNET50)
+
+
+@pytest.mark.parametrize("config", [PAPER_VOC, PAPER_VOC.with_width(0.25)])
+def test_multiply_adds_are_those_that_pytorch_counts(config):
+    with torch.device("meta"):
+        network = SSD(20, config=config)
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 3, 300, 300))
+    assert 2 * multiply_adds(config, 20) == counter.get_total_flops()
+
+
+def test_steps_take_half_of_the_channels_each():
+    steps = channels.halvings(PAPER_VOC, PAPER_VOC.with_width(0.25))
+    assert [step.width for step in steps] == [0.5, 0.25]
+    assert channels.halvings(PAPER_VOC, PAPER_VOC.with_width(0.7)) == [PAPER_VOC.with_width(0.7)]
+    uneven = replace(PAPER_VOC, channels=(*scaled_channels(0.5)[:-1], (8, 8)))
+    steps = channels.halvings(PAPER_VOC, uneven)
+    assert steps[-1] == uneven
+    for before, after in zip([PAPER_VOC, *steps], steps, strict=False):
+        for name, count in channels.counts(after).items():
+            assert 0.4 * channels.counts(before)[name] <= count <= channels.counts(before)[name]
+    assert len(steps) == 5  # 256 channels to 8
+
+
+# --- pruning -----------------------------------------------------------------------------------
+
+
+def test_all_channels_are_the_same_tensors_bit_by_bit(model, files):
+    weights, moments = weights_of(model), activations.measure(model, files)
+    keep = prune.choose(prune.importance(weights, moments), weights.config)
+    found = prune.prune(weights, keep, moments)
+    assert found.config == weights.config
+    assert all(np.array_equal(found.tensors[k], v) for k, v in weights.tensors.items())
+
+
+def test_dead_channels_go_and_nothing_changes(model, files):
+    target, chance = PAPER_VOC.with_width(WIDTH / 2), np.random.default_rng(0)
+    for name, count in channels.counts(target).items():
+        conv = model.get_submodule(name)
+        dead = chance.permutation(conv.out_channels)[count:]
+        conv.weight.data[dead], conv.bias.data[dead] = 0, -1
+    before = outputs(model, files)
+    moments = activations.measure(model, files)
+    weights = weights_of(model)
+    keep = prune.choose(prune.importance(weights, moments), target)
+    after = outputs(prune.prune(weights, keep, moments).model(), files)
+    for ours, whole in zip(after, before, strict=True):
+        torch.testing.assert_close(ours, whole)
+
+
+def test_the_mean_of_a_removed_channel_stays_in_the_biases(model, files):
+    gone = [3, 7]
+    conv = model.get_submodule("conv7.0")  # what reads it without padding: conv8.1
+    conv.weight.data[gone], conv.bias.data[gone] = 0, 2.0  # the same everywhere
+    weights, moments = weights_of(model), activations.measure(model, files)
+    keep = {name: np.arange(count) for name, count in channels.counts(weights.config).items()}
+    keep["conv7.0"] = np.setdiff1d(keep["conv7.0"], gone)
+    whole = model.features(random_input())
+    found = prune.prune(weights, keep, moments)
+    narrow = found.model().features(random_input())
+    for ours, other in zip(narrow[2:], whole[2:], strict=True):
+        torch.testing.assert_close(ours, other)
+    plain = prune.prune(weights, keep, moments, correct=False).model()
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(plain.features(random_input())[2], whole[2])
+
+
+def random_input():
+    return torch.randn(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
+
+
+def test_importance_is_what_readers_get(model):
+    weights = weights_of(model)
+    names = {step.name for step in model.network.steps}
+    width = dict(channels.counts(weights.config).items())
+    origin = channels.origins(weights.config)
+    moments = {
+        name: Moments(np.zeros(width[origin[name]]), np.full(width[origin[name]], 2.0))
+        for name in names
+    }
+    found = prune.importance(weights, moments)["conv4.3"]
+    kernels = [weights.tensors[f"{name}.weight"] for name in ("conv5.1", "scores.0", "offsets.0")]
+    expected = 2 * sum((kernel.astype(np.float64) ** 2).sum(axis=(0, 2, 3)) for kernel in kernels)
+    np.testing.assert_allclose(found, expected)
+
+
+# --- how narrow --------------------------------------------------------------------------------
+
+
+def test_the_widest_network_within_a_limit():
+    def cost(config):
+        return multiply_adds(config, 20)
+
+    limit = cost(PAPER_VOC) / 4
+    found = targets.widest(PAPER_VOC, cost, limit)
+    assert found == PAPER_VOC.with_width(0.5) or cost(found) <= limit
+    assert cost(found) > 0.8 * limit
+    assert targets.widest(PAPER_VOC, cost, 1e12) == PAPER_VOC
+    with pytest.raises(ValueError, match=r"costs .*, more than 10"):
+        targets.widest(PAPER_VOC, cost, 10)
+
+
+def test_layers_that_lose_nothing_give_most():
+    full = channels.counts(PAPER_VOC)
+    costs = sensitivity.Costs(
+        1.0, {name: (1.0,) * 3 if name == "conv6.0" else (2.0, 3.0, 4.0) for name in full}
+    )
+    limit = multiply_adds(PAPER_VOC, 1) * 0.8
+    found = channels.counts(sensitivity.allocate(PAPER_VOC, costs, limit))
+    assert found["conv6.0"] == 256  # the least that was measured
+    assert multiply_adds(channels.with_counts(PAPER_VOC, found), 1) <= limit
+    assert all(count % 8 == 0 for count in found.values())
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(model, tmp_path):
+    write(tmp_path / "wide.safetensors", weights_of(model))
+    return tmp_path / "wide.safetensors"
+
+
+def arguments(source, root, out, *more):
+    width = [] if {"--target-ms", "--target-flops"} & {*more} else ["--width", str(WIDTH / 4)]
+    return [str(source), "--data", str(root), "--out", str(out), *width, *QUICK, *more]
+
+
+def test_it_prunes_and_tunes_in_steps_and_keeps_the_ancestry(source, root, tmp_path, capsys):
+    out = tmp_path / "slim"
+    assert slim.main(arguments(source, root, out)) == 0
+    last = reader.read(out / run_files.LAST)
+    assert channels.counts(last.config) == channels.counts(PAPER_VOC.with_width(WIDTH / 4))
+    pruned = last.training["init"]
+    assert pruned["file"] == "pruned.safetensors"
+    assert pruned["pruned_from"]["init"]["pruned_from"] == {"note": "made"}
+    table = capsys.readouterr().out
+    assert table.count("\n") == 6  # heading, the weights, and two of each step
+    assert slim.main(arguments(source, root, out)) == 1
+    assert "holds a run; continue with --resume" in capsys.readouterr().err
+    assert slim.main(arguments(source, root, out, "--resume", "--width", "0.0625")) == 1
+    assert "is for {" in capsys.readouterr().err
+    compare = ["--compare", str(source), "--device", "cpu"]
+    assert report.main([str(out), *compare]) == 0
+    page = (out / "report.html").read_text()
+    assert "before: wide.safetensors" in page
+    assert "multiplications an image" in page
+
+
+def test_killed_in_any_step_it_ends_as_if_undisturbed(source, root, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert slim.main(arguments(source, root, whole)) == 0
+    more: list[str] = []
+    for call in (2, 6, 7):  # of os.replace, in sessions that go on from each other
+        process = subprocess.run(
+            [sys.executable, "-c", KILLED_AT, str(call), *arguments(source, root, killed, *more)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=HANGS,
+        )
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        more = ["--resume"]
+    assert slim.main(arguments(source, root, killed, "--resume")) == 0
+    ours, undisturbed = (reader.read(out / run_files.LAST).tensors for out in (killed, whole))
+    assert all(np.array_equal(ours[key], undisturbed[key]) for key in undisturbed)
+
+
+# Ends this process with SIGKILL at a call of os.replace: the file has no name yet.
+KILLED_AT = """
+import os, signal, sys
+call, arguments = int(sys.argv[1]), sys.argv[2:]
+replace, calls = os.replace, 0
+def killing(*given, **more):
+    global calls
+    calls += 1
+    if calls == call:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(*given, **more)
+os.replace = killing
+import torch
+torch.set_num_threads(1)
+from training import slim
+sys.exit(slim.main(arguments))
+"""
+
+
+def test_the_plan_can_come_from_flops_and_sensitivity(source, root, tmp_path, capsys):
+    config = reader.read(source).config
+    limit = multiply_adds(config, 2) / 2
+    out, more = tmp_path / "slim", ["--target-flops", str(limit), "--sensitivity"]
+    assert slim.main(arguments(source, root, out, *more)) == 0
+    last = reader.read(out / run_files.LAST).config
+    assert last.width is None  # layers of their own widths
+    assert 0.5 * limit < multiply_adds(last, 2) <= limit
+    assert "with so many of one layer's channels" in capsys.readouterr().err
+
+
+def test_milliseconds_are_measured_on_this_machine(source, root, tmp_path, capsys):
+    pytest.importorskip("openvino")
+    out = tmp_path / "slim"
+    assert slim.main(arguments(source, root, out, "--target-ms", "1e-6")) == 1
+    assert "the narrowest network" in capsys.readouterr().err
+    assert slim.main(arguments(source, root, out, "--target-ms", "1e6")) == 1
+    assert "is already as narrow as that" in capsys.readouterr().err
+
+
+# --- pretrained features, and a teacher --------------------------------------------------------
+
+
+def test_wider_features_start_a_narrow_network(root, tmp_path):
+    from safetensors.torch import save_file
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        shapes = {k: v.shape for k, v in vgg16().features.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    features = {
+        f"features.{k}": 0.03 * torch.randn(s, generator=generator) for k, s in shapes.items()
+    }
+    save_file(features, tmp_path / "vgg.safetensors")
+    out = tmp_path / "run"
+    given = ["--data", str(root), "--out", str(out), "--init", str(tmp_path / "vgg.safetensors")]
+    given += ["--width", "0.125", "--freeze", "conv1", "--val-sets", "none", *QUICK[:-2]]
+    assert train.main(given) == 0
+    tensors = reader.read(out / run_files.LAST).tensors
+    first, whole = tensors["conv1.1.weight"], features["features.0.weight"].numpy()
+    assert first.shape == (8, 3, 3, 3)
+    assert all(any(np.array_equal(kernel, other) for other in whole) for kernel in first)
+
+
+def test_a_teacher_is_learned_from(model, source, root, tmp_path, capsys):
+    teacher = distillation.read_teacher(str(source), ["square", "disc"], model.config)
+    logits, offsets = outputs(model, sorted((root / "JPEGImages").iterdir())[:2])
+    swapped = logits[..., [0, 2, 1]]
+    known = outputs(teacher, sorted((root / "JPEGImages").iterdir())[:2])
+    torch.testing.assert_close(swapped, known[0])
+    same = distillation.distillation_loss(swapped, offsets, *known)
+    assert float(sum(same)) == pytest.approx(0, abs=1e-3)
+    other = distillation.distillation_loss(swapped + torch.randn(3), offsets + 1, *known)
+    assert all(float(part) > 1 for part in other)
+    with pytest.raises(ValueError, match=r"has the classes disc, square, the training disc"):
+        distillation.read_teacher(str(source), ["disc"], model.config)
+    clipped = replace(model.config, clip="size")
+    with pytest.raises(ValueError, match="has other clip than"):
+        distillation.read_teacher(str(source), ["disc", "square"], clipped)
+    out = tmp_path / "run"
+    given = ["--data", str(root), "--out", str(out), "--val-sets", "none", *QUICK[:-2]]
+    given += ["--width", "0.0625", "--teacher", str(source)]
+    assert train.main(given) == 0
+    assert train.main([*given, "--resume", "--teacher", "other.safetensors"]) == 1
+    assert "differs from the run to resume" in capsys.readouterr().err

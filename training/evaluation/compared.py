@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two detectors side by side, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ssd_ros.backends.backend import BackendOptions
+from ssd_ros.detector import Detector
+from ssd_ros.model.layers import multiply_adds
+from ssd_ros.weights.weights import Weights
+from training.data.samples import Sample
+from training.evaluation import gallery, metrics, predictions, speed
+
+
+def section(
+    names: Sequence[str],
+    networks: Sequence[Weights],
+    options: BackendOptions,
+    samples: Sequence[Sample],
+) -> dict[str, Any]:
+    """What the template shows of two networks.
+
+    Args:
+        names: of their files.
+        networks: before and after; the samples have the second's classes.
+        options: how they run.
+        samples: the validation images.
+
+    Raises:
+        ValueError: they have different classes, or an image cannot be read.
+    """
+    classes = networks[1].classes
+    if set(networks[0].classes) != set(classes):
+        raise ValueError(
+            f"'{names[0]}' has the classes {', '.join(networks[0].classes)}, "
+            f"'{names[1]}' has {', '.join(classes)}"
+        )
+    ground_truth = predictions.annotated(samples)
+    results, drawings = [], []
+    for weights in networks:
+        found = predictions.detect(Detector(weights, options, predictions.THRESHOLDS), samples)
+        label = np.array([classes.index(name) for name in weights.classes])[found.label]
+        found = replace(found, label=label)
+        results.append(metrics.compute_metrics(found, ground_truth, classes))
+        drawings.append(gallery.Drawings(found, ground_truth, samples, classes))
+    rows: list[tuple[Any, ...]] = [
+        ("mAP (VOC2007)", *(result["map_voc2007"] for result in results))
+    ]
+    rows += [
+        (f"AP {name}", *(result["classes"][name]["ap_voc2007"] for result in results))
+        for name in classes
+    ]
+    return {
+        "names": names,
+        "rows": rows + _costs(networks, options),
+        "images": gallery.differences(*drawings),
+    }
+
+
+def _costs(networks: Sequence[Weights], options: BackendOptions) -> list[tuple[Any, ...]]:
+    side = networks[0].config.input_size
+    image = np.zeros((1, side, side, 3), np.uint8)
+    times = speed.median_milliseconds([(weights, options) for weights in networks], image)
+    work = [multiply_adds(w.config, len(w.classes)) / 1e9 for w in networks]
+    size = [sum(np.asarray(t).nbytes for t in w.tensors.values()) / 1e6 for w in networks]
+    return [
+        ("network alone, ms an image", *times),
+        ("multiplications an image, 1e9", *work),
+        ("tensors, MB", *size),
+    ]
