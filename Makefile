@@ -20,6 +20,8 @@ IN_VENV := source "$(VENV)/setup.sh"
 # The demo's own camera and weights, or yours: make demo DEMO_WEIGHTS=my.safetensors DEMO_IMAGES=dir
 DEMO_WEIGHTS ?= demo
 DEMO_IMAGES ?=
+# More options of `python -m demo`: make demo DEMO_OPTIONS=--live
+DEMO_OPTIONS ?=
 
 # Options of benchmarks/run_all.py: make bench BENCH="--only inference node"
 BENCH ?=
@@ -34,11 +36,11 @@ demo:
 	@$(PYTHON) pip_ros/install.py --venv "$(VENV)" --demo
 	$(IN_VENV)
 	if [ -n "$(DEMO_IMAGES)" ]; then
-	    python -m demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)"
+	    python -m demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)" $(DEMO_OPTIONS)
 	else
 	    python -m demo.camera demo_out/camera
 	    python -m demo --weights "$(DEMO_WEIGHTS)" --images demo_out/camera/frames \
-	        --truth demo_out/camera/truth.json
+	        --truth demo_out/camera/truth.json $(DEMO_OPTIONS)
 	fi
 
 # Two processes: most tests wait for nodes and trainings rather than compute.

@@ -21,7 +21,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[f"{NAME}*"]),
-    package_data={NAME: ["weights/*.safetensors"]},
+    package_data={NAME: ["weights/*.safetensors", "web/*.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (share, ["package.xml"]),

@@ -23,7 +23,7 @@ from measuring import RESULTS, ROOT, machine
 
 SCRIPTS = (
     *("inference", "network", "postprocess", "node", "footprint", "install_size"),
-    "training_speed",
+    *("training_speed", "web_page"),
 )
 
 

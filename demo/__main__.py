@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
+import math
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -16,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import Image as ImageMsg
@@ -38,9 +43,10 @@ class Listener(Node):
     Args:
         out: folder for the annotated images.
         all_frames: also subscribe to the camera, to number frames without detections, too.
+        keep_images: write the annotated images.
     """
 
-    def __init__(self, out: Path, all_frames: bool) -> None:
+    def __init__(self, out: Path, all_frames: bool, keep_images: bool = True) -> None:
         super().__init__("demo_listener")
         self._out = out
         self._stamps: dict[tuple[int, int], int] = {}  # stamp of a frame -> its number, from 1
@@ -49,7 +55,8 @@ class Listener(Node):
         self.drawn = 0
         self.failure = ""
         self.create_subscription(Detection2DArray, "detections", self._on_detections, 10)
-        self.create_subscription(ImageMsg, "detections_image", self._on_image, 10)
+        if keep_images:
+            self.create_subscription(ImageMsg, "detections_image", self._on_image, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         if all_frames:
             self.create_subscription(ImageMsg, "image_raw", self._on_frame, 100)
@@ -129,11 +136,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for old in options.out.glob("frame_*.jpg"):
         old.unlink()
     rclpy.init()
-    listener = Listener(options.out, all_frames=ground_truth is not None)
+    once = ground_truth is not None and not options.live
+    listener = Listener(options.out, all_frames=once, keep_images=not options.live)
     start = time.monotonic()
     print(f"starting the detector and a camera showing '{options.images}' …", flush=True)
+    web_port = _web_port()
+    if web_port:
+        print(f"see it in a browser while it runs: http://127.0.0.1:{web_port}/", flush=True)
     print(ROW.format("frame", "class", "score", "box (x,y wxh in pixels)", "latency"), flush=True)
-    _listen(listener, options, once=ground_truth is not None)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        _listen(listener, options, once, web_port)
     listener.destroy_node()
     rclpy.try_shutdown()
 
@@ -142,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for log in ("detector.log", "image_source.log"):
             print(f"--- {log}\n{(options.out / log).read_text()}", file=sys.stderr)
         return 1
-    if ground_truth is not None:
+    if once and ground_truth is not None:
         frames = [(found, ground_truth[n - 1]) for n, found in listener.detections.items()]
         true_positives, counted, objects = count_matches(frames)
         print(
@@ -158,20 +170,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _listen(listener: Listener, options: argparse.Namespace, once: bool) -> None:
+def _web_port() -> int:
+    """A free port for the node's web page; 0, which means none, without aiohttp."""
+    if importlib.util.find_spec("aiohttp") is None:
+        return 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listen(listener: Listener, options: argparse.Namespace, once: bool, web_port: int) -> None:
     """Runs both nodes until enough frames have arrived, the camera ends, or a node fails."""
     parameters = {"weights": options.weights, "score_threshold": options.score_threshold}
+    parameters["web_port"] = web_port
     camera = {"source": options.images, "rate": options.rate}
     if once:  # every frame, once detector and listener are connected
         camera |= {"loop": False, "wait_for_subscribers": 2}
-    end = time.monotonic() + options.timeout
+    end = math.inf if options.live else time.monotonic() + options.timeout
+    enough = math.inf if once or options.live else options.frames
     with (
         _node("detector_node", parameters, options.out / "detector.log") as detector,
         _node("image_source_node", camera, options.out / "image_source.log") as source,
     ):
         while time.monotonic() < end and not listener.failure and detector.poll() is None:
             rclpy.spin_once(listener, timeout_sec=0.2)
-            if not once and min(len(listener.detections), listener.drawn) >= options.frames:
+            if min(len(listener.detections), listener.drawn) >= enough:
                 break
             if source.poll() is not None:  # its last images may still be in transport
                 end = min(end, time.monotonic() + DRAIN_TIME)
@@ -209,6 +232,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help="ground-truth JSON of demo.camera; plays every image once and reports precision "
         "and recall",
+    )
+    add(
+        "--live",
+        action="store_true",
+        help="repeat the images until Ctrl-C, to look at them in a browser; keeps none",
     )
     add("--rate", type=float, default=5.0, help="images per second (default: %(default)s)")
     add("--score-threshold", type=float, default=0.5, help="default: %(default)s")

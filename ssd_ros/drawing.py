@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 
 from ssd_ros.detections import Detections
-from ssd_ros.image import Image, printable
+from ssd_ros.image import Image, ImageError, printable
 
+JPEG_QUALITY = 80  # of annotated images: a twentieth of the raw size, and texts stay readable
+MAX_JPEG_SIDE = 65_500  # pixels, of the library
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _UNICODE = hasattr(cv2, "FontFace")  # OpenCV 5; before, every other character is a question mark
 # Latin letters that do not consist of an ASCII letter and a mark.
@@ -30,12 +32,51 @@ def annotate(image: Image, detections: Detections, classes: Sequence[str]) -> np
     proportional to the image's size. Detections with the highest scores are drawn last, on top.
     """
     canvas = image.resized(image.width, image.height, "bgr")
-    unit = max(1, round(min(canvas.shape[:2]) / 240))
+    unit = line_width(image)
     for i in reversed(range(len(detections))):
         label = int(detections.labels[i])
         text = caption(classes[label], detections.scores[i])
         outline(canvas, detections.boxes[i], text, class_colour(label), unit)
     return canvas
+
+
+class AnnotatedFrame:
+    """An image with its detections, drawn and encoded when first asked for, and at most once.
+
+    Args:
+        image, detections, classes: see `annotate`.
+    """
+
+    def __init__(self, image: Image, detections: Detections, classes: Sequence[str]) -> None:
+        self._content = image, detections, classes
+        self._canvas: np.ndarray | None = None
+        self._jpeg: np.ndarray | None = None
+
+    def canvas(self) -> np.ndarray:
+        """See `annotate`."""
+        if self._canvas is None:
+            self._canvas = annotate(*self._content)
+        return self._canvas
+
+    def jpeg(self) -> np.ndarray:
+        """The drawn image as a JPEG: uint8 (N,).
+
+        Raises:
+            ImageError: the image is too large for the format.
+        """
+        if self._jpeg is None:
+            canvas = self.canvas()
+            height, width = canvas.shape[:2]
+            if max(height, width) > MAX_JPEG_SIDE:
+                raise ImageError(f"{width}x{height} is too large for JPEG: {MAX_JPEG_SIDE} a side")
+            quality = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+            self._jpeg = cv2.imencode(".jpg", canvas, quality)[1]
+        return self._jpeg
+
+
+def line_width(image: Image) -> int:
+    """Width of the lines in pixels, by which fonts are scaled, too."""
+    return max(1, round(min(image.width, image.height) / 240))
 
 
 def outline(
@@ -81,6 +122,11 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
+def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever is readable on a background; all BGR."""
+    return (0, 0, 0) if sum(background) > 380 else (255, 255, 255)
+
+
 def _label(
     canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int], unit: int
 ) -> None:
@@ -90,6 +136,5 @@ def _label(
     x, y = max(0, min(corner[0], canvas.shape[1] - width)), corner[1]
     top = y - height - baseline if y >= height + baseline else y
     cv2.rectangle(canvas, (x, top), (x + width, top + height + baseline), colour, cv2.FILLED)
-    dark_text = sum(colour) > 380
-    ink = (0, 0, 0) if dark_text else (255, 255, 255)
+    ink = text_colour(colour)
     cv2.putText(canvas, text, (x, top + height), _FONT, 0.4 * unit, ink, unit, cv2.LINE_AA)

@@ -22,7 +22,8 @@ SHARED = {
     "ssd_ros.python_environment",
 }
 DETECTOR = {"ssd_ros.detector", "ssd_ros.backends", "ssd_ros.weights", "ssd_ros.model"}
-ALL = {*SHARED, *DETECTOR, "ssd_ros.io", "ssd_ros.messages", "ssd_ros.ros", "training", "demo"}
+ALL = {*SHARED, *DETECTOR, "ssd_ros.io", "ssd_ros.messages", "ssd_ros.ros", "ssd_ros.web"}
+ALL |= {"training", "demo"}
 ALLOWED: dict[str, set[str]] = {
     "ssd_ros": {"ssd_ros.command_line"},
     "ssd_ros.command_line": set(),
@@ -51,7 +52,8 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.detect": SHARED | DETECTOR | {"ssd_ros.io"},
     # ros: what it found, without rclpy; the rest is imported once ROS is known to be there
     "ssd_ros.doctor": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.ros"},
-    "ssd_ros.ros": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.messages"},
+    "ssd_ros.ros": SHARED | DETECTOR | {"ssd_ros.io", "ssd_ros.messages", "ssd_ros.web"},
+    "ssd_ros.web": set(),
     "training": SHARED | DETECTOR | {"ssd_ros.io"},
     "demo": ALL,
     "benchmarks": ALL,

@@ -36,7 +36,11 @@ def modules() -> list[str]:
         for path in sorted(root.rglob("*.py"))
     ]
     ros = importlib.util.find_spec("rclpy") and importlib.util.find_spec("vision_msgs")
-    return [n for n in names if n not in PYTORCH and (ros or not n.startswith("ssd_ros.ros."))]
+    needed = {"ssd_ros.ros.": ros}
+    for name in ("application", "server"):
+        needed[f"ssd_ros.web.{name}"] = importlib.util.find_spec("aiohttp")
+    missing = tuple(prefix for prefix, found in needed.items() if not found)
+    return [n for n in names if n not in PYTORCH and not n.startswith(missing)]
 
 
 def test_modules_are_imported_without_pytorch():

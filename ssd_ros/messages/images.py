@@ -193,7 +193,11 @@ def fill_compressed_image(
     Args:
         quality: of the JPEG, 1 to 100.
     """
-    _, jpeg = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return fill_jpeg(message, cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1])
+
+
+def fill_jpeg(message: CompressedImage, jpeg: np.ndarray) -> CompressedImage:
+    """Stores a JPEG (N,) of BGR pixels in a message and returns it; keeps its header."""
     message.format = "bgr8; jpeg compressed bgr8"
     message.data = as_array(jpeg)
     return message

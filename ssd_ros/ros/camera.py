@@ -13,20 +13,18 @@ from typing import Literal
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from ssd_ros.bit_depth import PERCENTILES
 from ssd_ros.detections import Detections
-from ssd_ros.drawing import annotate
 from ssd_ros.image import printable
 from ssd_ros.messages.detections import detection_array, label_info
 from ssd_ros.messages.images import (
-    fill_image,
     image_from_compressed_msg,
     image_from_msg,
 )
+from ssd_ros.ros.annotated_outputs import AnnotatedOutputs, View
 from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.frame_loss import UNKNOWN, Arrival, FrameLossEstimator
 from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age
@@ -50,6 +48,7 @@ class Camera:
         group: callback group of the subscriptions; None for the node's default group.
         on_frame: called from the executor's thread for every frame received.
         mono16_range: of 16-bit grey images, see `bit_depth.to_8_bits`.
+        view: see `AnnotatedOutputs`.
 
     Attributes:
         compressed: whether `take` decodes, which can take seconds.
@@ -67,6 +66,7 @@ class Camera:
         group: CallbackGroup | None,
         on_frame: Callable[[], None],
         mono16_range: str = PERCENTILES,
+        view: View | None = None,
     ) -> None:
         self._node = node
         self._mono16_range = mono16_range
@@ -80,7 +80,7 @@ class Camera:
         lost, outputs = self._note_lost, topics.outputs
         self._subscription = ImageSubscription(node, topics.image, compressed, group, lost)
         self._detections = node.create_publisher(Detection2DArray, outputs["detections"], 10)
-        self._annotated = node.create_publisher(ImageMsg, outputs["detections_image"], 1)
+        self._annotated = AnnotatedOutputs(node, outputs, view)
         self._label_info = node.create_publisher(LabelInfo, outputs["label_info"], LATCHED)
         self._markers = MarkerPublisher(node, topics, group) if markers else None
 
@@ -92,10 +92,6 @@ class Camera:
     @property
     def detections_topic(self) -> str:
         return self._detections.topic_name
-
-    @property
-    def annotated_topic(self) -> str:
-        return self._annotated.topic_name
 
     def subscribe(self) -> None:
         """Starts receiving images, unless they are received already."""
@@ -127,7 +123,8 @@ class Camera:
         self.unsubscribe()
         if self._markers is not None:
             self._markers.close()
-        for publisher in (self._detections, self._annotated, self._label_info):
+        self._annotated.close()
+        for publisher in (self._detections, self._label_info):
             self._node.destroy_publisher(publisher)
 
     @property
@@ -194,9 +191,7 @@ class Camera:
             self.give_up("failed")
             raise
         self._slot.note_processed(frame, self._node.get_clock())
-        if self._annotated.get_subscription_count():
-            canvas = annotate(frame.image, detections, classes)
-            self._annotated.publish(fill_image(ImageMsg(header=frame.header), canvas, "bgr8"))
+        self._annotated.publish(frame.header, frame.image, detections, classes)
         if self._markers is not None:
             size = frame.image.width, frame.image.height
             self._markers.publish(frame.header, detections, classes, size)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
+from ssd_ros.ros.annotated_outputs import View
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.settings import Settings
 from ssd_ros.ros.topics import TopicResolver, camera_topics
@@ -18,6 +19,7 @@ class CameraSet:
 
     Args:
         node, group, on_frame: see `Camera`.
+        view: gives each image topic's `View`, or None.
         settings: give the topics, the transport and whether markers are published.
 
     Raises:
@@ -30,6 +32,7 @@ class CameraSet:
         settings: Settings,
         group: CallbackGroup | None,
         on_frame: Callable[[], None],
+        view: Callable[[str], View | None],
     ) -> None:
         compressed = settings.image_transport == "compressed"
         names, below = settings.image_topics, settings.output_namespace
@@ -37,8 +40,8 @@ class CameraSet:
         self._cameras: list[Camera] = []
         try:
             for topic in topics:
-                markers, scaling = settings.markers, settings.mono16_range
-                camera = Camera(node, topic, compressed, markers, group, on_frame, scaling)
+                markers, more = settings.markers, (settings.mono16_range, view(topic.image))
+                camera = Camera(node, topic, compressed, markers, group, on_frame, *more)
                 self._cameras.append(camera)
         except Exception:
             self.close()

@@ -26,6 +26,7 @@ from ssd_ros.ros.parameter_updates import ParameterUpdates
 from ssd_ros.ros.parameters import declare, warn_of_unknown
 from ssd_ros.ros.pipeline import Pipeline, Update
 from ssd_ros.ros.settings import Settings
+from ssd_ros.ros.web_page import WebPage
 from ssd_ros.ros.weights_download import WeightsDownload
 
 ADAPT_EVERY = 0.2  # seconds between two checks of the image topics' publishers
@@ -39,11 +40,10 @@ LOADED = {"weights", "backend", "device", "precision", "threads"}
 class DetectorNode(GuardedLifecycleNode):
     """Detects objects in images of camera topics.
 
-    Four threads: the callback group `stream_group` stores the newest frame of each camera and has
-    the timers and the clock; the default group answers services, and may take seconds to load
-    weights, while `reading_group` answers those that change nothing; the inference loop takes the
-    frames, runs the network and publishes. They share the cameras, and the loop's detector, which
-    is replaced and never changed.
+    Four threads: callback group `stream_group` stores the newest frame of each camera and has the
+    timers and the clock; the default group answers services, and may take seconds to load weights,
+    while `reading_group` answers those that change nothing; the inference loop takes the frames,
+    runs the network and publishes. They share the cameras and the detector, which is only replaced.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -57,6 +57,7 @@ class DetectorNode(GuardedLifecycleNode):
         self._pipeline: Pipeline | None = None  # None while unconfigured
         self._diagnostics = DiagnosticsPublisher(self)
         self._download = WeightsDownload(self)
+        self._web = WebPage(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the ROS clock may be paused
         self.create_timer(1.0, self._publish_diagnostics, self.stream_group, clock=steady)
         self.create_timer(ADAPT_EVERY, self._adapt_to_publishers, self.stream_group, clock=steady)
@@ -68,6 +69,7 @@ class DetectorNode(GuardedLifecycleNode):
 
     def start(self) -> None:
         """Configures and activates the node if `autostart` is true, after a download if need be."""
+        self._web.open()
         if not self.get_parameter("autostart").value:
             self.get_logger().info("waiting to be configured and activated (autostart is false)")
         elif (
@@ -109,6 +111,7 @@ class DetectorNode(GuardedLifecycleNode):
 
     def close(self) -> None:
         """Stops the inference loop and frees everything, from any state."""
+        self._web.close()
         self._close(END_TIMEOUT)
 
     def _close(self, timeout: float | None = None) -> None:
@@ -120,8 +123,9 @@ class DetectorNode(GuardedLifecycleNode):
     def _configure(self) -> None:
         settings = self._parameter_updates.settings()
         detector = model_loading.load_detector(settings, self.get_logger(), self._download)
+        self._web.open()
         frame_received = threading.Event()
-        cameras = CameraSet(self, settings, self.stream_group, frame_received.set)
+        cameras = CameraSet(self, settings, self.stream_group, frame_received.set, self._web.view)
         self._diagnostics.set_cameras(cameras)
         loop = InferenceLoop(self, cameras, detector, settings.max_frame_age, frame_received)
         self._pipeline = Pipeline(settings, cameras, loop)
@@ -228,8 +232,11 @@ class DetectorNode(GuardedLifecycleNode):
             self.callback_failures,
             pipeline.loop if pipeline else None,
             self._download.status,
+            self._web.problem,
         )
-        self._diagnostics.publish(status, pipeline.settings.image_timeout if pipeline else 0.0)
+        timeout = pipeline.settings.image_timeout if pipeline else 0.0
+        message = self._diagnostics.publish(status, timeout)
+        self._web.note(message, pipeline.loop.detector.classes if pipeline else ())
 
 
 def _check_live(changed: Collection[str], node: str) -> None:

@@ -3,10 +3,10 @@
 
 Levels of the detector: ERROR if something failed (the message says what), WARN while it is not
 active or is paused, while a batch takes long, while the class filter has names that the weights do
-not have, and for ten seconds after a failed batch or callback, else OK. Levels of a camera: STALE
-if images were received and none arrives any more, WARN if none has been received yet, if images are
-lost in transport, if another node publishes the same outputs, if markers cannot be made, and for
-ten seconds after an invalid or too old image, else OK.
+not have, for ten seconds after a failed batch or callback, and if the web page cannot be opened,
+else OK. Levels of a camera: STALE if images were received and none arrives any more, WARN if none
+has been received yet, if images are lost in transport, if another node publishes the same outputs,
+if markers cannot be made, and for ten seconds after an invalid or too old image, else OK.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def node_status(
     callbacks: FailureLog,
     loop: InferenceLoop | None,
     download: str,
+    web_problem: str,
 ) -> DiagnosticStatus:
     """The detector's status.
 
@@ -53,6 +54,7 @@ def node_status(
         callbacks: failures of callbacks, also of requests that cannot be served.
         loop: None while the node is unconfigured.
         download: of weights that is running; empty if none is.
+        web_problem: why there is no web page though one is configured; else empty.
     """
     level = DiagnosticStatus.OK if state is NodeState.DETECTING else DiagnosticStatus.WARN
     values: dict[str, object] = {"weights": weights, "failed callbacks": callbacks.count}
@@ -75,7 +77,7 @@ def node_status(
         return _status(name, device, level, download, values)
     if failure:
         level = DiagnosticStatus.ERROR
-    elif warning:
+    elif warning := warning or web_problem:
         level = DiagnosticStatus.WARN
     return _status(name, device, level, failure or warning or state.value, values)
 
@@ -210,8 +212,8 @@ class DiagnosticsPublisher:
         self._cameras = tuple(cameras)
         self._monitors = [CameraMonitor(self._node, camera) for camera in self._cameras]
 
-    def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> None:
-        """Checks the cameras and publishes all statuses.
+    def publish(self, node_status: DiagnosticStatus, image_timeout: float) -> DiagnosticArray:
+        """Checks the cameras, publishes all statuses and returns them.
 
         Args:
             image_timeout: seconds without an image after which a camera is reported.
@@ -226,6 +228,7 @@ class DiagnosticsPublisher:
             for event in report.events:
                 self._node.get_logger().info(event)
         self._publisher.publish(message)
+        return message
 
     def _other_image_topics(self) -> list[str]:
         own = {camera.topic for camera in self._cameras}
@@ -290,10 +293,7 @@ def _milliseconds(name: str, seconds: Sequence[float]) -> dict[str, str]:
 def _status(
     name: str, hardware_id: str, level: bytes, summary: str, values: Mapping[str, object]
 ) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     return DiagnosticStatus(
-        name=name,
-        hardware_id=hardware_id,
-        level=level,
-        message=summary,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        name=name, hardware_id=hardware_id, level=level, message=summary, values=pairs
     )

@@ -152,6 +152,20 @@ DETECTOR: dict[str, ParameterSpec] = {
         "Configure and activate at start. With false the node waits for a lifecycle manager.",
         live=False,
     ),
+    "web_port": ParameterSpec(
+        0,
+        "TCP port of a web page with the annotated images of all cameras, their diagnostics, and "
+        "controls for score_threshold and classes. 0 disables it. Needs aiohttp.",
+        bounds=(0, 65_535),
+        live=False,
+    ),
+    "web_host": ParameterSpec(
+        "127.0.0.1",
+        "Address that the web page listens on. 127.0.0.1 is reached from this machine only; "
+        "0.0.0.0 lets everybody on the network see the images and change both parameters.",
+        values="an address or a host name of this machine",
+        live=False,
+    ),
 }
 
 # None of these can be set once the node has started.

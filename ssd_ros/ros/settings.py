@@ -86,6 +86,8 @@ def find_problems(
                 check_output_namespace(values[name])
         except ValueError as error:
             problems[name] = str(error)
+    if values["web_host"] == "":  # for sockets that is the whole network
+        problems["web_host"] = "web_host must be an address or a host name, got ''"
     if "image_topics" not in problems:
         names, compressed = values["image_topics"], values["image_transport"] == "compressed"
         if not names or not all(names):

@@ -25,7 +25,10 @@ class CameraTopics:
     outputs: Mapping[str, str]
 
 
-OUTPUTS = ("detections", "detections_image", "detections_markers", "label_info")
+OUTPUTS = (
+    *("detections", "detections_image", "detections_image/compressed", "detections_markers"),
+    *("annotations", "label_info"),
+)
 
 
 class TopicResolver:
@@ -77,6 +80,10 @@ def camera_topics(
         # Then it is clear what a rule like `detections:=boxes` is meant for, although that name is
         # relative to the node and the output's to the image topic.
         outputs[0] |= {name: name for name in OUTPUTS if resolve.has_rule(name)}
+    for camera in outputs:  # as in image_transport, a rule for the image is one for its JPEG
+        if not resolve.has_rule(camera["detections_image/compressed"]):
+            image = resolve(camera["detections_image"])
+            camera["detections_image/compressed"] = f"{image}/compressed"
     published = {resolve(topic) for camera in outputs for topic in camera.values()}
     for topic in subscribed:
         if topic in published:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: three processes, from images on disk to annotated images on disk."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -40,6 +41,8 @@ def test_the_demo_leaves_annotated_images_and_ends_with_precision_and_recall(tmp
     assert float(recall) > 0.5
     assert int(frames) >= 1  # a slow machine drops some
     drawn = re.search(r"(\d+) annotated images in", result.stdout.splitlines()[-1])
+    address = re.search(r"http://127.0.0.1:(\d+)/", result.stdout)
+    assert bool(address) == bool(importlib.util.find_spec("aiohttp"))
     assert int(drawn[1]) == len(list(out.glob("frame_*.jpg"))) >= 1
 
 

@@ -24,10 +24,9 @@ from services import Services
 from vision_msgs.msg import LabelInfo
 from waiting import wait_for
 
-from ssd_ros import detect
+from ssd_ros import detect, drawing
 from ssd_ros.drawing import annotate
 from ssd_ros.model.ssd import SSD
-from ssd_ros.ros import camera as camera_module
 from ssd_ros.ros import detector_node, failures, model_loading
 from ssd_ros.ros.camera import LATCHED
 from ssd_ros.ros.parameter_table import DETECTOR
@@ -74,11 +73,11 @@ def test_the_annotated_image_is_made_only_while_somebody_subscribes(
 ):
     drawn = []
 
-    def drawing(*given):
+    def draw(*given):
         drawn.append(annotate(*given))
         return drawn[-1]
 
-    monkeypatch.setattr(camera_module, "annotate", drawing)
+    monkeypatch.setattr(drawing, "annotate", draw)
     graph.start_detector(parameters)
     camera = PlayedCamera(graph)
     for image in images:

@@ -160,6 +160,7 @@ def test_a_description_is_a_sentence(name):
         ("precision", "fp8"),
         ("score_threshold", None),
         ("max_detections", 0),
+        ("web_host", ""),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_itself(name, value):

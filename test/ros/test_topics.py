@@ -56,11 +56,16 @@ def test_names_that_cannot_work_are_refused(resolve, names, reason):
         camera_topics(names, False, resolve)
 
 
+def test_the_annotated_image_as_jpeg_is_an_output(resolve):
+    with pytest.raises(ValueError, match="'/a/detections_image/compressed' is also an output"):
+        camera_topics(["/a/detections_image"], True, resolve)
+
+
 def test_names_that_look_like_outputs_and_are_none_are_accepted(resolve):
-    (camera,) = camera_topics(["/a/detections_image"], True, resolve)
-    assert camera.image == "/a/detections_image"
-    assert camera.outputs["detections_image"] == "/a/detections_image"
-    both = camera_topics(["image_raw", "/other/detections_image"], True, resolve)
+    (camera,) = camera_topics(["/a/detections_markers"], True, resolve)
+    assert camera.image == "/a/detections_markers"
+    assert camera.outputs["detections_markers"] == "/a/detections_markers"
+    both = camera_topics(["image_raw", "/other/detections_markers"], True, resolve)
     spaces = [camera.outputs["label_info"].rpartition("/")[0] for camera in both]
     assert spaces == [NAMESPACE, "/other"]
 
@@ -98,13 +103,35 @@ def test_an_output_namespace_that_can_be_one_is_accepted(value):
 
 
 def test_rules_remap_an_output_by_its_full_name_and_that_of_a_single_camera_by_its_own(resolve):
-    rest = ["/front/detections_image", "/front/detections_markers", "/labels"]
+    rest = [f"/front/{name}" for name in OUTPUTS[1:-1]] + ["/labels"]
     (one,) = outputs(camera_topics(["/front/image_raw"], False, resolve), resolve)
     assert one == ["/robot/out", *rest]  # by detections:=out
     both = camera_topics(["/front/image_raw", "/rear/image_raw"], False, resolve)
     front, rear = outputs(both, resolve)
     assert front == ["/front/detections", *rest]
     assert rear == [f"/rear/{name}" for name in OUTPUTS]
+
+
+def test_the_jpeg_of_the_annotated_image_follows_the_image(rclpy_started):
+    """As with image_transport; it can have a rule of its own."""
+    moved = ["--ros-args", "-r", "/a/detections_image:=/drawn", "-r", "detections_image:=boxes"]
+    node = Node("moved", namespace=NAMESPACE, cli_args=moved)
+    own = ["--ros-args", "-r", "/a/detections_image/compressed:=/jpeg"]
+    other = Node("other", namespace=NAMESPACE, cli_args=own)
+
+    def jpegs(node, *names):
+        resolve = TopicResolver(node)
+        topics = camera_topics(names, False, resolve)
+        return [resolve(camera.outputs["detections_image/compressed"]) for camera in topics]
+
+    assert jpegs(node, "/a/image", "/b/image") == [
+        "/drawn/compressed",
+        "/b/detections_image/compressed",
+    ]
+    assert jpegs(node, "/a/image") == [f"{NAMESPACE}/boxes/compressed"]
+    assert jpegs(other, "/a/image") == ["/jpeg"]
+    node.destroy_node()
+    other.destroy_node()
 
 
 def test_equal_topics_do_not_hang(resolve):
@@ -133,7 +160,7 @@ def test_wrong_start_values_are_repaired_one_at_a_time(graph, parameters, images
 
 
 def test_a_change_of_another_parameter_cannot_make_a_topic_an_output(graph, parameters):
-    topics = ["detections_image"]
+    topics = ["detections"]
     graph.start_detector(
         {**parameters, "image_topics": topics, "image_transport": "compressed", "autostart": False}
     )
