@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector's parameters: the same in node, parameter file, launch file and README."""
+"""The detector's parameters: the same in node, parameter file, launch file and docs/node.md."""
 
 import ast
 import re
@@ -91,9 +91,11 @@ def test_the_precisions_of_the_table_are_those_of_the_backend():
     assert DETECTOR["precision"].choices == ("auto", *PRECISIONS)
 
 
-def test_the_readme_has_every_parameter_with_its_default_and_a_star_where_it_is_fixed():
+def test_the_page_has_every_parameter_with_its_default_and_a_star_where_it_is_fixed():
     line = re.compile(r"^\| `(\w+)`( \*)? \| (?:`(.*?)` )?\| \S", re.MULTILINE)
-    section = (ROOT / "README.md").read_text().partition("### Parameters")[2].partition("\n#")[0]
+    section = (
+        (ROOT / "docs" / "node.md").read_text().partition("## Parameters")[2].partition("\n#")[0]
+    )
     found = {
         name: (yaml.safe_load(default or "''"), not star)
         for name, star, default in line.findall(section)
