@@ -22,7 +22,7 @@ RUN . "/opt/ros/${ROS_DISTRO}/setup.sh" \
 FROM ros:${ROS_DISTRO}-ros-core
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends "ros-${ROS_DISTRO}-vision-msgs" \
+    && apt-get install --yes --no-install-recommends python3-aiohttp "ros-${ROS_DISTRO}-vision-msgs" \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/python /opt/python
 COPY --from=build /opt/ssd_ros /opt/ssd_ros

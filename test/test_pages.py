@@ -26,7 +26,7 @@ EXCEPTED = {
     r"^git clone |^pip install ": "needs a network",
     r"^docker |^ssh ": "needs Docker, or another machine",
     r"^trtexec |^hailo ": "needs another vendor's tools",
-    r"ssd_ros\.detect photos/ --draw out/$": "downloads the default weights",
+    r"ssd_ros\.(detect photos/ --draw out/|doctor)$": "downloads weights, or judges this machine",
     r"training\.train ": "takes minutes; test/training/test_train.py trains",
     r"training\.compose ": "composes 4,500 images",
     r"demo\.dataset |--data (BCCD|set)\b": "needs a dataset of thousands of images",
