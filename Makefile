@@ -6,7 +6,7 @@
 # make test-oldest   those of test-fast at the lowest versions that requirements*.txt allow, on Python 3.10
 # make coverage    all tests, and which lines of ssd_ros/ and training/ none of them runs
 # make lint    formatting, lint and types
-# make film    the moving picture of README from the demo
+# make film    the animation in README, from the demo
 # make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
 # make bench-cuda  detector against torchvision on the GPU, into docs/benchmarks.md
 SHELL := /bin/bash

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A moving picture of annotated images: python -m demo.film demo_out film.webp
+"""An animation of annotated images: python -m demo.film demo_out film.webp
 
 Made for README: an animated WebP that is small enough for a web page.
 """

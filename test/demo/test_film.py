@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The moving picture of README: every image in its order, in a file that is small enough."""
+"""The animation in README: every image in its order, in a file that is small enough."""
 
 import numpy as np
 import pytest
