@@ -56,7 +56,7 @@ def read_frame(file: Path, width: int) -> Image.Image:
     """An image of this width; its height follows."""
     with Image.open(file) as image:
         height = round(image.height * width / image.width)
-        return image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        return image.convert("RGB").resize((width, height))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
