@@ -219,7 +219,7 @@ def _view(storage: Storage, offset: Any, shape: Any, strides: Any, dtype: str) -
     """
     numbers = (offset, *shape, *strides)
     sound = all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
-    # NumPy before 1.26 ends the process where `as_strided` gets more dimensions than it has.
+    # NumPy 1 ends the process where `as_strided` gets more dimensions than it supports.
     if not sound or len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
         raise ValueError("a tensor has no valid shape and strides")
     last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
