@@ -70,6 +70,7 @@ test-oldest:
 	source "$(VENV)-oldest/setup.sh"
 	python -m pip install --quiet uv
 	uv pip install --quiet --upgrade --resolution lowest-direct $(REQUIREMENTS:%=-r %)
+	export PYTHONPATH="$(CURDIR)" # the package is not installed there
 	python -m pytest -m "not graph and not training and not slow"
 
 coverage: setup
