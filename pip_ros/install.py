@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a virtual environment in which ssd_ros runs, with or without ROS 2 on the machine.
 
-Where no ROS 2 is sourced, it gets ROS 2 Jazzy from PyPI and vision_msgs built from its
-definitions. Where ROS 2 is sourced, it is laid upon that and gets only what ROS does not bring.
+Where no ROS 2 is sourced, it gets ROS 2 from PyPI (Jazzy, or Kilted with --ros) and vision_msgs
+built from its definitions. Where ROS 2 is sourced, it is laid upon that and gets only what ROS does
+not bring.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def make_venv(run: Run) -> None:
 
 
 def install_ros(run: Run) -> None:
-    run.pip("-r", HERE / "requirements-ros.txt", "-r", HERE / "requirements-build.txt")
+    build = HERE / f"requirements-build-{run.venv.wheels}.txt"
+    run.pip("-r", HERE / "requirements-ros.txt", "-r", build)
 
 
 def build_messages(run: Run, name: str) -> None:
@@ -169,7 +171,8 @@ def check_imports(run: Run, modules: list[str]) -> None:
 
 def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
     """The steps for this machine and these options."""
-    mine: list[Path | str] = [*sorted(HERE.glob("*.py")), PYTHON, venv.ros]
+    wheels = "" if args.ros == machine.WHEEL_DISTROS[0] else args.ros
+    mine: list[Path | str] = [*sorted(HERE.glob("*.py")), PYTHON, venv.ros or wheels]
     ros_files = [*mine, *sorted(HERE.glob("requirements-*.txt"))]
     package: list[Path | str] = [ROOT / "setup.py", ROOT / "package.xml", str(installed_files())]
     base, demo, *more = (
@@ -178,10 +181,11 @@ def plan(venv: Venv, args: argparse.Namespace, ros_opencv: bool) -> list[Step]:
 
     steps = [Step("venv", f"Virtual environment, Python {platform.python_version()}", make_venv)]
     # Not `mine`: a newer script builds on the environment that it finds, if that was not moved.
-    steps[0].inputs = [PYTHON, venv.ros, str(venv.path)]
+    # The wheels of two distributions have the same names: one is not laid over the other.
+    steps[0].inputs = [PYTHON, venv.ros or wheels, str(venv.path)]
     modules = ["rclpy", "vision_msgs.msg"]
     if not venv.ros:
-        steps.append(Step("ros", "ROS 2 Jazzy from PyPI", install_ros, ros_files))
+        steps.append(Step("ros", f"ROS 2 {args.ros.title()} from PyPI", install_ros, ros_files))
         # What foxglove_msgs is for, PyPI has nothing of: only the tests use it here.
         for name in ("vision_msgs", "foxglove_msgs") if args.dev else ("vision_msgs",):
             steps.append(messages_step(name, ros_files))
@@ -234,6 +238,12 @@ def parse_args() -> argparse.Namespace:
         metavar="FOLDER",
         help="where to make the environment (default: .venv beside pip_ros)",
     )
+    parser.add_argument(
+        "--ros",
+        choices=machine.WHEEL_DISTROS,
+        default=machine.WHEEL_DISTROS[0],
+        help="which ROS 2 to take from PyPI where none is sourced (default: %(default)s)",
+    )
     parser.add_argument("--demo", action="store_true", help="also what the demo needs")
     parser.add_argument(
         "--dev", action="store_true", help="also what demo, training and tests need: PyTorch"
@@ -250,12 +260,12 @@ def install(args: argparse.Namespace) -> None:
     begin = time.monotonic()
     ros, ros_opencv = machine.find_ros()
     machine.check_platform(ros)
-    venv = Venv(Path(os.path.abspath(args.venv)), ros)
+    venv = Venv(Path(os.path.abspath(args.venv)), ros, args.ros)
     machine.check_folder(venv.path)
     with venv.locked():
         worked = perform(venv, plan(venv, args, ros_opencv), machine.check_packages)
     took = f"Done in {time.monotonic() - begin:.0f} s" if worked else "Nothing to do"
-    source = f"ROS 2 {ros}" if ros else "ROS 2 Jazzy from PyPI"
+    source = f"ROS 2 {ros}" if ros else f"ROS 2 {args.ros.title()} from PyPI"
     content = source if args.only_ros else f"{source} and ssd_ros"
     print(f"{took}: {venv.path} has {content}. To use it: source {shlex.quote(str(venv.setup_sh))}")
 

@@ -19,6 +19,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Called from inside a virtual environment, the Python that this one was made from.
 BASE_PYTHON = getattr(sys, "_base_executable", None) or sys.executable
 WHEEL_PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+WHEEL_DISTROS = ("jazzy", "kilted")  # the first is the default
 
 TRY_IMPORTS = """
 import importlib, json, sys

@@ -29,6 +29,7 @@ class Venv:
 
     path: Path
     ros: str  # the ROS 2 of this machine that it is laid upon; "" where ROS 2 comes from PyPI
+    wheels: str  # the distribution that is taken from PyPI in that case
     lock: int = -1
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class Venv:
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         libraries = [self.path / "lib", *sorted(self.site.glob("ros_*.libs"))]
         return env | {
+            "ROS_DISTRO": self.wheels,  # requirements-*.txt name packages by it
             "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
             "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
             "AMENT_PREFIX_PATH": str(self.path),

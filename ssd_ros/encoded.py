@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image as PillowImage
+from PIL import TiffImagePlugin
 
 from ssd_ros.image import ImageError
 
 MAX_PIXELS = 2**27  # 400 MB when decoded; below the limit at which Pillow raises an error
-_ORIENTATION = 0x0112
+_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _TURNED_UPRIGHT = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # when they are read
 
@@ -49,7 +50,7 @@ def read_header(file: Path | BinaryIO) -> Header | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own limit, and of strange metadata
             with PillowImage.open(file) as image:
-                kind, size = image.format or "", image.size
+                kind, size = image.format or "", _size(image)
                 orientation = _orientation(image) if kind in _TURNED_UPRIGHT else 1
     except PillowImage.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS} pixels") from None
@@ -76,6 +77,14 @@ def without_profile(png: bytes) -> bytes:
             return png
         start += length + 12
     return png
+
+
+def _size(image: PillowImage.Image) -> tuple[int, int]:
+    """Width and height when decoded: OpenCV turns TIFF by itself, which old Pillow does not say."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.size
+    width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+    return (height, width) if image.tag_v2.get(_ORIENTATION) in TURNED else (width, height)
 
 
 def _orientation(image: PillowImage.Image) -> int:

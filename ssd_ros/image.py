@@ -110,6 +110,8 @@ def warp(pixels: np.ndarray, width: int, height: int, out: np.ndarray | None = N
         out: uint8 of the result's shape, written to instead of new memory.
     """
     rows, columns = pixels.shape[:2]
+    if rows == columns == 1:  # OpenCV 4.5 (Ubuntu 22.04) refuses the strides of a single pixel
+        pixels = np.concatenate([pixels, pixels])
     reduction = 1
     while columns >= 2 * reduction * width and rows >= 2 * reduction * height:
         reduction *= 2

@@ -21,6 +21,7 @@ from ssd_ros.weights.arrays import ITEM_SIZES, Arrays, decode, read_exactly
 from ssd_ros.weights.pickle_data import Global, Opaque, interpret
 from ssd_ros.weights.weights import WeightsError
 
+MAX_DIMENSIONS = 32  # of a tensor; those of an SSD have four
 MAX_PICKLE = 1 << 20  # bytes; of an SSD with its optimiser it is a tenth of that
 ZIP = b"PK"
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before PyTorch 1.6
@@ -217,7 +218,9 @@ def _view(storage: Storage, offset: Any, shape: Any, strides: Any, dtype: str) -
         ValueError: it does not.
     """
     numbers = (offset, *shape, *strides)
-    if len(shape) != len(strides) or not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers):
+    sound = all(type(n) is int and 0 <= n < 1 << 48 for n in numbers)
+    # NumPy 1 ends the process where `as_strided` gets more dimensions than it supports.
+    if not sound or len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
         raise ValueError("a tensor has no valid shape and strides")
     last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     size = ITEM_SIZES.get(dtype, 1)

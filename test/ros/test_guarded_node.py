@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No request, message or callback ends the node or blocks it, on any version of rclpy."""
 
+import inspect
 import threading
 
 import pytest
@@ -16,6 +17,7 @@ from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import node as lifecycle_node
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from services import Services
@@ -23,6 +25,8 @@ from waiting import wait_for
 
 from ssd_ros.ros import failures, image_subscription, model_loading
 
+# For an invalid transition; since Kilted it logs the transition and answers by itself.
+RCLPY_RAISES = "Unable to start transition" not in inspect.getsource(lifecycle_node)
 BAD_TYPE = ParameterMsg(name="score_threshold", value=ParameterValue(type=77))
 GOOD = ParameterMsg(
     name="max_detections",
@@ -59,9 +63,10 @@ def test_every_transition_id_is_answered_in_every_state(graph, parameters, state
     assert not node.call(
         ChangeState, "change_state", transition=Transition(label="no such")
     ).success
-    wait_for(lambda: int(graph.status("detector").values["failed callbacks"]) > 20, "the count")
-    assert "change_state failed" in graph.status("detector").summary
-    assert graph.status("detector").level != DiagnosticStatus.OK
+    if RCLPY_RAISES:
+        wait_for(lambda: int(graph.status("detector").values["failed callbacks"]) > 20, "the count")
+        assert "change_state failed" in graph.status("detector").summary
+        assert graph.status("detector").level != DiagnosticStatus.OK
 
 
 def test_transitions_leave_nothing_behind_in_callback_groups(graph, parameters):

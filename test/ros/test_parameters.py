@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector's parameters: the same in node, parameter file, launch file and README."""
+"""The detector's parameters: the same in node, parameter file, launch file and docs/node.md."""
 
 import ast
 import re

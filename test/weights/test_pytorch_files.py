@@ -164,7 +164,7 @@ def test_pickles_written_by_hand_are_those_of_torch(file):
         (view(3, 2, (2,), (-1,)), "no valid shape"),
         (view(3, 0, (2, 2), (1,)), "no valid shape"),
         (view(3, 0, (1 << 30, 1 << 30), (0, 0)), "has tensors of .* bytes, expected at most"),
-        (view(3, 0, (1,) * 1000, (0,) * 1000), "damaged or truncated"),
+        (view(3, 0, (1,) * 1000, (0,) * 1000), "no valid shape"),
         (b"\x80\x02c__builtin__\neval\n(U\x041+1 tR.", "references __builtin__.eval and could"),
         (b"(" * 20_000 + b"t" * 20_000 + b".", "holds a tuple"),
         (b"}" + b"\x8d" + b"\xff" * 7 + b"\x00", "damaged or truncated"),
