@@ -28,6 +28,7 @@ EXCEPTED = {
     r"^trtexec |^hailo ": "needs another vendor's tools",
     r"ssd_ros\.(detect photos/ --draw out/|doctor)$": "downloads weights, or judges this machine",
     r"training\.train ": "takes minutes; test/training/test_train.py trains",
+    r"training\.slim |runs/slim": "takes minutes; test/training/test_slim.py prunes and tunes",
     r"training\.compose ": "composes 4,500 images",
     r"demo\.dataset |--data (BCCD|set)\b": "needs a dataset of thousands of images",
 }
