@@ -46,7 +46,7 @@ class StopSignals:
         return self._stopping.is_set()
 
     def call(self, callback: Callable[[], None]) -> None:
-        """Sets what the first signal calls, in a thread of its own; must return soon."""
+        """Sets what the first signal calls, in a thread of its own."""
         with self._lock:
             self._callback = callback
         if self.stopping:
@@ -68,7 +68,8 @@ class StopSignals:
             self._stopping.set()
             callback = self._callback
         if callback is not None:
-            callback()
+            # In another thread: what it waits for may never come, and the process ends all the same.
+            threading.Thread(target=callback, name="stop", daemon=True).start()
             time.sleep(STOP_WITHIN)
             print(f"still busy {STOP_WITHIN:g} s after the signal, ended", file=sys.stderr)
         end_now(0)

@@ -142,6 +142,22 @@ def test_a_batch_that_never_ends_is_reported_and_does_not_keep_the_process(graph
     assert ended_quietly(process)
 
 
+def test_what_a_signal_calls_may_wait_for_ever(graph):
+    process = graph.start_command([sys.executable, "-c", WAITS_FOR_EVER], cwd=ROOT)
+    wait_for(lambda: "ready" in process.log, "the process to be ready")
+    process.send(signal.SIGTERM)
+    assert process.exit_code() == 0
+
+
+WAITS_FOR_EVER = """
+import threading
+from ssd_ros.ros import signals
+signals.install().call(threading.Event().wait)
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
 @pytest.mark.parametrize("name", ["detector", "image_source"])
 def test_help_tells_what_the_node_does_and_starts_nothing(graph, name):
     program = COMMAND.replace("detector", name)
