@@ -75,6 +75,10 @@ test-oldest:
 	uv pip install --quiet --upgrade --resolution lowest-direct $(REQUIREMENTS:%=-r %)
 	export PYTHONPATH="$(CURDIR)" # the package is not installed there
 	python -m pytest -m "not graph and not training and not slow"
+	# Training needs a newer NumPy than a node beside Ubuntu 22.04's.
+	uv pip install --quiet --upgrade --resolution lowest-direct -r requirements.txt
+	python -m pytest -m "not slow" test/io test/messages test/model test/test_detect.py test/test_detector.py \
+	    test/ros/test_node_without_torch.py
 
 coverage: setup
 	@$(IN_VENV)

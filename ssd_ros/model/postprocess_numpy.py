@@ -68,9 +68,10 @@ class Postprocessor:
         rows = [np.empty((0, 7), np.float32)]
         for i, outputs in enumerate(zip(_array(logits), _array(offsets), strict=True)):
             found, corners = self._image(*outputs)
-            image = np.full(len(corners), i)
-            columns = np.stack((image, found.label, found.score), axis=1, dtype=np.float32)
-            rows.append(np.concatenate((columns, corners), axis=1))
+            columns = np.empty((len(corners), 7), np.float32)
+            columns[:, 0], columns[:, 1], columns[:, 2] = i, found.label, found.score
+            columns[:, 3:] = corners
+            rows.append(columns)
         return np.concatenate(rows)
 
     def _image(self, logits: np.ndarray, offsets: np.ndarray) -> tuple[_Candidates, np.ndarray]:
