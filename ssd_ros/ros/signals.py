@@ -68,7 +68,7 @@ class StopSignals:
             self._stopping.set()
             callback = self._callback
         if callback is not None:
-            # In another thread: what it waits for may never come, and the process ends all the same.
+            # In another thread: what it waits for may never come, but the process must end.
             threading.Thread(target=callback, name="stop", daemon=True).start()
             time.sleep(STOP_WITHIN)
             print(f"still busy {STOP_WITHIN:g} s after the signal, ended", file=sys.stderr)
