@@ -19,6 +19,7 @@ from markupsafe import Markup
 from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
+from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights import reader
 from training.data import loss_objects, voc
 from training.data.samples import Sample, invalid_boxes, load
@@ -49,6 +50,8 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
     lost = loss_objects.find_lost(train, reader.read(weights).config)
     sets: list[tuple[str, list[Sample]]] = [(options["sets"], train)]
     validation = comparison = None
+    if before is not None and options["val_sets"] == "none":
+        raise ValueError(f"--compare: the run in '{run}' has no validation images")
     if options["val_sets"] != "none":
         records = voc.find_images(data, options["val_sets"])
         samples, _ = load(records, detector.classes, view, only)
@@ -174,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         weights = given.weights or given.run / run_files.BEST
         text = page(given.run, weights, data, given.device, given.compare)
         atomic.write(out, text.encode("utf-8", "replace"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{out}: {len(text) / 2**20:.1f} MB, opens in any browser")

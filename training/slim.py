@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from ssd_ros.weights.weights import Weights
 from training import train
 from training.data import voc
 from training.data.samples import Sample, UnknownClassError, load
-from training.evaluation import speed
+from training.evaluation import compared, speed
 from training.slimming import activations, channels, losses, prune, sensitivity, targets
 from training.trainer import options as training_options
 from training.trainer import run_files
@@ -68,7 +69,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "20 classes has 31e9",
     )
     add(
-        "--precision",
+        "--target-precision",
         default="int8",
         choices=("fp32", "bf16", "int8"),
         help="for --target-ms (default: %(default)s, as training.quantize makes it)",
@@ -78,7 +79,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--sensitivity",
         action="store_true",
         help="first measure what each layer's channels are worth, and take more from layers that "
-        "lose little, at the same number of multiplications",
+        "lose little, at the same number of multiplications (not exactly the same time)",
     )
     add(
         "--images",
@@ -103,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = training_options.resolve([*given, "--out", str(options.out)])
         if options.images < 1:
             raise ValueError(f"--images must be at least 1, got {options.images}")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("training.slim runs in one process; start it without torchrun")
         data = train.load_data(run)
         plan = read_plan(options) or make_plan(options, run, data.samples)
         configs = [config_from_text(text) for text in plan["steps"]]
@@ -116,8 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = [*given, "--out", str(folder), "--init", str(start), *resume]
             if status := train.main(command):
                 return status
+            # Not the best: the validation images would have a say in the next step.
             source = folder / run_files.LAST
             files += [start, source]
+        files[-1] = options.out / run_files.BEST
         print(compare(files, run))
     except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -164,7 +169,9 @@ def make_plan(
         moments = activations.measure(
             weights.model().to(device), choose_images(samples, options.images, run.seed)
         )
-        known, _ = load([s.record for s in samples], weights.classes, run.exif_view)
+        known, _ = load(
+            [s.record for s in samples], weights.classes, run.exif_view, train.chosen_classes(run)
+        )
         costs = sensitivity.measure(weights, moments, losses.mean_loss(known, run.seed, device))
         print(sensitivity.format_table(weights.config, costs), file=sys.stderr)
         limit = multiply_adds(target, 1)
@@ -177,7 +184,7 @@ def make_plan(
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """What a plan depends on."""
-    names = ("width", "target_ms", "target_flops", "precision", "sensitivity", "images")
+    names = ("width", "target_ms", "target_flops", "target_precision", "sensitivity", "images")
     return {"weights": str(options.weights), **{name: getattr(options, name) for name in names}}
 
 
@@ -195,7 +202,7 @@ def _target(options: argparse.Namespace, weights: Weights) -> SSDConfig:
             weights.config, lambda c: multiply_adds(c, count), options.target_flops
         )
     else:
-        how = BackendOptions("auto", "cpu", options.precision, options.threads)
+        how = BackendOptions("auto", "cpu", options.target_precision, options.threads)
         cost = functools.partial(targets.milliseconds, classes=count, options=how)
         target = targets.widest(weights.config, cost, options.target_ms)
     if target == weights.config:
@@ -225,18 +232,14 @@ def pruned(
 
 
 def compare(files: Sequence[str | Path], run: training_options.Options) -> str:
-    """A table of the networks: size, work, time and mAP."""
+    """A table of the networks: size, work, time in fp32, and mAP."""
     how = BackendOptions("auto", "auto", "fp32")
     networks = [replace(read(file), quantisation=None) for file in files]
-    side = networks[0].config.input_size
-    image = np.zeros((1, side, side, 3), np.uint8)
-    times = speed.median_milliseconds([(weights, how) for weights in networks], image)
     rows = [f"{'':<40} {'MB':>6} {'GMACs':>6} {'ms':>7}  mAP (VOC2007)"]
-    for file, weights, milliseconds in zip(files, networks, times, strict=True):
-        size = sum(np.asarray(tensor).size for tensor in weights.tensors.values()) * 4e-6
-        work = multiply_adds(weights.config, len(weights.classes)) / 1e9
-        score = _score(weights, how, run)
-        rows.append(f"{str(file)[-40:]:<40} {size:6.1f} {work:6.2f} {milliseconds:7.1f}  {score}")
+    costs = compared.costs(networks, how)
+    for file, weights, cost in zip(files, networks, costs, strict=True):
+        figures = f"{cost.megabytes:6.1f} {cost.multiplications:6.2f} {cost.milliseconds:7.1f}"
+        rows.append(f"{str(file)[-40:]:<40} {figures}  {_score(weights, how, run)}")
     return "\n".join(rows)
 
 
@@ -245,10 +248,13 @@ def _score(weights: Weights, how: BackendOptions, run: training_options.Options)
         return "-"
     records = voc.find_images(Path(run.data), run.val_sets)
     try:
-        samples, _ = load(records, weights.classes, run.exif_view)
+        samples, _ = load(records, weights.classes, run.exif_view, train.chosen_classes(run))
     except UnknownClassError:
         return "- (has other classes)"
-    return f"{speed.mean_ap(samples, how, weights):.4f}"
+    try:
+        return f"{speed.mean_ap(samples, how, weights):.4f}"
+    except speed.UndefinedError:
+        return "- (no object counts)"
 
 
 if __name__ == "__main__":

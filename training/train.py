@@ -144,9 +144,14 @@ def create_trainer(
     return trainer
 
 
+def chosen_classes(run: Options) -> list[str] | None:
+    """The names of --classes; None for all."""
+    return [name.strip() for name in run.classes.split(",")] if run.classes else None
+
+
 def load_data(run: Options) -> TrainingData:
     """Training and validation images with their annotations."""
-    names = [name.strip() for name in run.classes.split(",")] if run.classes else None
+    names = chosen_classes(run)
     if names:
         check_class_names(names)
     records = voc.find_images(Path(run.data), run.sets)

@@ -272,11 +272,20 @@ def test_the_plan_can_come_from_flops_and_sensitivity(source, root, tmp_path, ca
     config = reader.read(source).config
     limit = multiply_adds(config, 2) / 2
     out, more = tmp_path / "slim", ["--target-flops", str(limit), "--sensitivity"]
+    more += ["--classes", "disc"]  # the dataset and the weights have another one
     assert slim.main(arguments(source, root, out, *more)) == 0
     last = reader.read(out / run_files.LAST).config
     assert last.width is None  # layers of their own widths
     assert 0.5 * limit < multiply_adds(last, 2) <= limit
-    assert "with so many of one layer's channels" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "with so many of one layer's channels" in printed.err
+    assert "other classes" not in printed.out
+
+
+def test_it_runs_in_one_process(source, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert slim.main(arguments(source, root, tmp_path / "slim")) == 1
+    assert "start it without torchrun" in capsys.readouterr().err
 
 
 def test_milliseconds_are_measured_on_this_machine(source, root, tmp_path, capsys):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,21 +55,44 @@ def section(
         (f"AP {name}", *(result["classes"][name]["ap_voc2007"] for result in results))
         for name in classes
     ]
+    before, after = costs(networks, options)
+    rows += [
+        ("network alone, ms an image", before.milliseconds, after.milliseconds),
+        ("multiplications an image, 1e9", before.multiplications, after.multiplications),
+        ("tensors, MB", before.megabytes, after.megabytes),
+    ]
     return {
         "names": names,
-        "rows": rows + _costs(networks, options),
+        "rows": rows,
         "images": gallery.differences(*drawings),
     }
 
 
-def _costs(networks: Sequence[Weights], options: BackendOptions) -> list[tuple[Any, ...]]:
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        milliseconds: median time of the network alone on one image.
+        multiplications: on one image, in 1e9.
+        megabytes: of its tensors in float32.
+    """
+
+    milliseconds: float
+    multiplications: float
+    megabytes: float
+
+
+def costs(networks: Sequence[Weights], options: BackendOptions) -> list[Cost]:
+    """The costs of networks that run in the same way, with the same input size."""
     side = networks[0].config.input_size
     image = np.zeros((1, side, side, 3), np.uint8)
     times = speed.median_milliseconds([(weights, options) for weights in networks], image)
-    work = [multiply_adds(w.config, len(w.classes)) / 1e9 for w in networks]
-    size = [sum(np.asarray(t).nbytes for t in w.tensors.values()) / 1e6 for w in networks]
     return [
-        ("network alone, ms an image", *times),
-        ("multiplications an image, 1e9", *work),
-        ("tensors, MB", *size),
+        Cost(
+            milliseconds,
+            multiply_adds(weights.config, len(weights.classes)) / 1e9,
+            4e-6 * sum(int(np.prod(tensor.shape)) for tensor in weights.tensors.values()),
+        )
+        for weights, milliseconds in zip(networks, times, strict=True)
     ]

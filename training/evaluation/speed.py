@@ -18,11 +18,16 @@ from training.evaluation import metrics, predictions
 TIMED_RUNS = 9
 
 
+class UndefinedError(ValueError):
+    """No object counts, so that there is no mAP."""
+
+
 def mean_ap(samples: Sequence[Sample], options: BackendOptions, weights: Weights) -> float:
     """The mAP (VOC2007) that `training.evaluate` prints.
 
     Raises:
-        ValueError: an image cannot be read, or no object counts.
+        UndefinedError: no object counts.
+        ValueError: an image cannot be read.
     """
     detector = Detector(weights, options, predictions.THRESHOLDS)
     detections = predictions.detect(detector, samples)
@@ -30,7 +35,7 @@ def mean_ap(samples: Sequence[Sample], options: BackendOptions, weights: Weights
     ground_truth = predictions.annotated(samples)
     score = metrics.compute_metrics(detections, ground_truth, weights.classes)["map_voc2007"]
     if score is None:
-        raise ValueError("the validation images have no object that is not difficult")
+        raise UndefinedError("the validation images have no object that is not difficult")
     return float(score)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.ssd import SSD
-from training.trainer import pretrained
+from training.trainer import batch_norm, pretrained
 
 
 def read_teacher(source: str, classes: Sequence[str], config: SSDConfig) -> SSD:
@@ -35,6 +35,7 @@ def read_teacher(source: str, classes: Sequence[str], config: SSDConfig) -> SSD:
         if getattr(found.config, name) != getattr(config, name):
             raise ValueError(f"--teacher '{source}' has other {name} than the trained network")
     teacher = SSD(len(classes), config=found.config)
+    batch_norm.add(teacher, batch_norm.layers(found.tensors))
     pretrained.apply(teacher, found, classes)
     return teacher.eval().requires_grad_(False)
 
