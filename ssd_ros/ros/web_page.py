@@ -147,4 +147,7 @@ class WebPage:
 
 
 def _url(host: str, port: int) -> str:
+    """Where the page is found; a browser takes no address that stands for all of a machine's."""
+    if host in ("0.0.0.0", "::"):
+        return f"http://localhost:{port}/, from elsewhere http://ADDRESS:{port}/"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
