@@ -102,7 +102,7 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
         findings, "FAIL", f"{name}: nobody publishes {graph.name('absent')}", "image_topics:="
     )
     assert told(findings, "FAIL", f"{graph.name('absent')}: nobody publishes it")
-    assert told(findings, "FAIL", f"{name} uses simulated time, but nobody publishes /clock")
+    assert told(findings, "WARN", f"{name} uses simulated time, but nobody publishes /clock")
     assert told(findings, "WARN", f"2 nodes are named {graph.name('twin')}")
     assert told(findings, "OK", f"{graph.name('forced')}: Image, best effort", "works with")
     assert told(findings, "FAIL", f"{graph.name('typed')}: CompressedImage", "remap it")
@@ -155,6 +155,12 @@ def test_a_missing_middleware_is_named():
     code, findings = examine(RMW_IMPLEMENTATION="rmw_none_cpp")
     assert code == 1
     assert told(findings, "FAIL", "rmw_none_cpp", "unset RMW_IMPLEMENTATION")
+
+
+def test_an_argument_that_is_not_a_topic_name_is_named():
+    code, findings = examine("camera/im age", "--seconds", "0.1")
+    assert code == 1
+    assert told(findings, "FAIL", "'camera/im age' is not a topic name", "ros2 topic list")
 
 
 def test_a_domain_in_which_a_node_aborts_and_a_broken_profile_are_named():
