@@ -201,6 +201,15 @@ def test_engines_that_are_missing_or_broken_are_named(facts, level, what, fix):
     assert told(engines.judge(facts), level, what, fix)
 
 
+def test_an_only_engine_that_ends_the_process_is_named(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("import os; os.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(engines, "_version", {"torch": "2.14.0", "openvino": ""}.get)
+    findings = engines.judge(engines.probe())
+    assert told(findings, WARN, "PyTorch 2.14.0 does not load: the import crashed (signal 6)")
+    assert told(findings, FAIL, "no engine can run the network")
+
+
 @pytest.mark.parametrize(
     ("changed", "level", "what", "fix"),
     [
