@@ -55,7 +55,11 @@ def _judge_discovery(
                 _fix_of_discovery(environment),
             )
         )
-    if snapshot.peer_found:
+    if snapshot.peer_failure:
+        text = "whether nodes find each other could not be checked with a second node: "
+        fix = "run this again; python -m ssd_ros.ros.discovery_peer NAME shows what it fails with"
+        findings.append(Finding(WARN, text + snapshot.peer_failure, fix))
+    elif snapshot.peer_found:
         findings.append(Finding(OK, "nodes in two processes of this machine find each other"))
     else:
         findings.append(

@@ -72,7 +72,9 @@ class _Probe:
         start = time.monotonic()
         self._spin(lambda: time.monotonic() - start > seconds)
         self._spin(other.started, PEER_START)
-        peer_found = self._spin(partial(self._knows, other.name), DISCOVERY_TIMEOUT)
+        failure = other.failure()
+        look_for_it = partial(self._knows, other.name)
+        peer_found = not failure and self._spin(look_for_it, DISCOVERY_TIMEOUT)
         topics = [watch.result() for watch in self._watches.values()]
         seen = {topic.name.removesuffix(SUFFIX) for topic in topics} | self._watches.keys()
         return GraphSnapshot(
@@ -84,6 +86,7 @@ class _Probe:
             [found for name in self._detector_names() if (found := self._detector(name))],
             bool(self._node.get_publishers_info_by_topic("/clock")),
             peer_found,
+            failure,
         )
 
     def _spin(self, done: Callable[[], object], timeout: float = float("inf")) -> bool:

@@ -362,6 +362,13 @@ def test_nodes_of_one_name_and_nodes_that_do_not_find_each_other_are_told():
     assert told(off, FAIL, "do not find each other", "unset ROS_AUTOMATIC_DISCOVERY_RANGE")
 
 
+def test_a_second_node_that_could_not_be_made_is_told():
+    failed = replace(GRAPH, peer_found=False, peer_failure="its process ended with exit code 1")
+    findings = judged(failed)
+    assert told(findings, WARN, "could not be checked with a second node: its process ended")
+    assert not told(findings, FAIL, "find each other")
+
+
 def test_missing_multicast_is_told_where_nodes_of_other_machines_are_looked_for():
     findings = judged(GRAPH, multicast="Network is unreachable")
     assert told(findings, WARN, "(Network is unreachable): nodes on other", "ROS_STATIC_PEERS")

@@ -170,3 +170,13 @@ def test_a_domain_in_which_a_node_aborts_and_a_broken_profile_are_named():
     assert told(findings, "FAIL", "domain 300", "no such domain", "0 to 232")
     assert told(findings, "FAIL", "test_doctor.py' is not used: it is not XML")
     assert told(findings, "FAIL", "no ROS node can be made")
+
+
+def test_a_second_node_that_ends_at_once_is_told_from_one_that_is_not_found(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'ssd_ros.ros.discovery_peer' in sys.orig_argv: os._exit(3)\n"
+    )
+    _, findings = examine(
+        "--seconds", "0.1", PYTHONPATH=f"{tmp_path}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    )
+    assert told(findings, "WARN", "second node: its process ended with exit code 3")
