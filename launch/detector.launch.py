@@ -109,6 +109,8 @@ def _rviz(context: LaunchContext) -> list[LogInfo | Node]:
         return []
     file, namespace = _value(context, "params_file"), _namespace(context)
     space = output_namespace(_given(context), file, NAME, namespace)
+    if space is None:
+        return [LogInfo(msg=f"no RViz: '{file}' gives no list of topics as image_topics")]
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:

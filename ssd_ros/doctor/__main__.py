@@ -94,6 +94,9 @@ def _graph(options: argparse.Namespace) -> Sequence[Section]:
         with ProcessPoolExecutor(1, spawn, os.dup2, (2, 1)) as pool:
             snapshot = pool.submit(probe, options.seconds, options.topics).result()
         return graph.judge(snapshot, os.environ, multicast.probe())
+    except ValueError as error:  # of an argument
+        fix = "name topics as `ros2 topic list` does"
+        return [Section("ROS graph", [Finding(FAIL, str(error), fix)])]
     except Exception as error:
         text = f"no ROS node can be made: {type(error).__name__}: {error}"
         fix = "check RMW_IMPLEMENTATION, ROS_DOMAIN_ID and the Fast DDS profile"

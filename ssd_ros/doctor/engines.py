@@ -12,6 +12,7 @@ from importlib import metadata
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.create import choose
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from ssd_ros.doctor.importing import try_import
 
 INSTALL = "pip install openvino, in the virtual environment that is active where the node starts"
 
@@ -45,12 +46,16 @@ class EngineFacts:
 
 
 def probe() -> EngineFacts:
-    """Loads OpenVINO, and PyTorch where there is an NVIDIA driver: its import takes seconds."""
+    """Loads OpenVINO, and PyTorch where it is needed: its import takes seconds.
+
+    That is, where there is an NVIDIA driver or no other engine.
+    """
     driver = _has_driver()
     openvino, torch = _version("openvino"), _version("torch")
     found = _probe_openvino() if openvino else ((), ("", ""), "")
     devices, precisions, openvino_error = found
-    cuda, cuda_version, torch_error = _probe_torch() if torch and driver else ((), "", "")
+    needed = torch and (driver or not openvino or openvino_error)
+    cuda, cuda_version, torch_error = _probe_torch() if needed else ((), "", "")
     choice, reason = ("", "") if torch_error else choose(BackendOptions())
     return EngineFacts(
         openvino, openvino_error, devices, precisions,
@@ -141,6 +146,9 @@ def _judge_torch(facts: EngineFacts) -> Finding:
 
 def _probe_openvino() -> tuple[Sequence[str], tuple[str, str], str]:
     """Devices, precisions that `auto` gives, and an error."""
+    loads, why = try_import("openvino")
+    if not loads:
+        return (), ("", ""), why
     try:
         from ssd_ros.backends.openvino import choose_precision, engine
 
@@ -158,6 +166,9 @@ def _probe_openvino() -> tuple[Sequence[str], tuple[str, str], str]:
 
 def _probe_torch() -> tuple[Sequence[str], str, str]:
     """CUDA devices, the version of CUDA, and an error."""
+    loads, why = try_import("torch")
+    if not loads:
+        return (), "", why
     try:
         import torch
 

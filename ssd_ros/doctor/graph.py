@@ -14,11 +14,6 @@ from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding, Section
 from ssd_ros.ros.graph_snapshot import GraphSnapshot, ImageTopic, RunningDetector
 
 _SUFFIX = "/compressed"
-# Variables with which nodes of other machines are not looked for, or found without multicast.
-_WITHOUT_MULTICAST = (
-    *("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"),
-    *("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"),
-)
 _LEVELS = (OK, WARN, FAIL, WARN)  # of diagnostic_msgs: OK, WARN, ERROR, STALE
 
 
@@ -51,8 +46,8 @@ def _judge_discovery(
     snapshot: GraphSnapshot, environment: Mapping[str, str], multicast: str
 ) -> list[Finding]:
     findings = []
-    found_otherwise = any(environment.get(name) for name in _WITHOUT_MULTICAST)
-    if multicast and snapshot.peer_found and not found_otherwise:
+    multicast = multicast if _needs_multicast(environment) else ""
+    if multicast and snapshot.peer_found:
         findings.append(
             Finding(
                 WARN,
@@ -60,7 +55,11 @@ def _judge_discovery(
                 _fix_of_discovery(environment),
             )
         )
-    if snapshot.peer_found:
+    if snapshot.peer_failure:
+        text = "whether nodes find each other could not be checked with a second node: "
+        fix = "run this again; python -m ssd_ros.ros.discovery_peer NAME shows what it fails with"
+        findings.append(Finding(WARN, text + snapshot.peer_failure, fix))
+    elif snapshot.peer_found:
         findings.append(Finding(OK, "nodes in two processes of this machine find each other"))
     else:
         findings.append(
@@ -84,15 +83,40 @@ def _judge_discovery(
     return findings
 
 
+def _needs_multicast(environment: Mapping[str, str]) -> bool:
+    """Whether nodes of other machines are looked for, and found by multicast only."""
+    if _uses_zenoh(environment) or environment.get("ROS_DISCOVERY_SERVER"):
+        return False
+    if environment.get("ROS_LOCALHOST_ONLY") == "1":
+        return False
+    return _is_humble(environment) or not (
+        environment.get("ROS_STATIC_PEERS")
+        or environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() in ("LOCALHOST", "OFF")
+    )
+
+
+def _uses_zenoh(environment: Mapping[str, str]) -> bool:
+    return "zenoh" in environment.get("RMW_IMPLEMENTATION", "")
+
+
+def _is_humble(environment: Mapping[str, str]) -> bool:
+    """Whether ROS has neither ROS_STATIC_PEERS nor ROS_AUTOMATIC_DISCOVERY_RANGE."""
+    return environment.get("ROS_DISTRO") == "humble"
+
+
 def _fix_of_discovery(environment: Mapping[str, str]) -> str:
+    if _uses_zenoh(environment):
+        return "start Zenoh's router: ros2 run rmw_zenoh_cpp rmw_zenohd"
     if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() == "OFF":
         return "unset ROS_AUTOMATIC_DISCOVERY_RANGE, which is OFF"
     if environment.get("ROS_DISCOVERY_SERVER"):
         return "start the discovery server at ROS_DISCOVERY_SERVER, or unset that variable"
+    others = "start a discovery server and set ROS_DISCOVERY_SERVER"
+    if not _is_humble(environment):
+        others = "name the other machines in ROS_STATIC_PEERS"
     return (
         "allow multicast on the network interface (ip link set INTERFACE multicast on; firewall: "
-        "UDP 7400 to 7500 and 239.255.0.1; containers: --net=host), or name the other machines in "
-        "ROS_STATIC_PEERS"
+        f"UDP 7400 to 7500 and 239.255.0.1; containers: --net=host), or {others}"
     )
 
 
@@ -111,9 +135,9 @@ def _judge_detector(detector: RunningDetector, snapshot: GraphSnapshot) -> list[
     if detector.parameters.get("use_sim_time") and not snapshot.has_clock:
         findings.append(
             Finding(
-                FAIL,
-                f"{name} uses simulated time, but nobody publishes /clock: ages and latencies are "
-                "wrong, and max_frame_age drops every image",
+                WARN,
+                f"{name} uses simulated time, but nobody publishes /clock: latencies are not "
+                "measured, and max_frame_age drops no image",
                 f"ros2 param set {name} use_sim_time false, or start the simulation, or ros2 bag "
                 "play --clock",
             )

@@ -128,8 +128,9 @@ class CameraMonitor:
             return report
         self._told_unstamped = True
         text = (
-            f"images on '{camera.topic}' have the stamp 0, or the clock is not set: their latency "
-            "is not measured, and max_frame_age would drop them"
+            f"images on '{camera.topic}' have the stamp 0 (max_frame_age would drop them), or "
+            "use_sim_time is set without a /clock (it would drop none): their latency is not "
+            "measured"
         )
         return replace(report, warnings=(*report.warnings, text))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import sys
@@ -26,9 +27,18 @@ class Peer:
         self._process = process
 
     def started(self) -> bool:
-        """Whether the process has come as far as making the node; does not wait."""
+        """Whether the process has come as far as making the node, or ended; does not wait."""
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
+
+    def failure(self) -> str:
+        """Why there is no node; empty if there is one. To be called once."""
+        if not self.started():
+            return "its process has not started in time"
+        assert self._process.stdout is not None
+        if os.read(self._process.stdout.fileno(), 1):  # else its end
+            return ""
+        return f"its process ended with exit code {self._process.wait()}"
 
 
 @contextmanager
@@ -55,9 +65,11 @@ def main() -> None:
     import rclpy
     from rclpy.node import Node
 
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Fast DDS writes there
     rclpy.init(args=[])
     node = Node(sys.argv[1], enable_rosout=False, start_parameter_services=False)
-    print("started", flush=True)
+    print("started", file=told, flush=True)
     sys.stdin.read()
     node.destroy_node()
     rclpy.shutdown()

@@ -23,6 +23,7 @@ from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.graph_snapshot import Connection, GraphSnapshot, ImageTopic, RunningDetector
 from ssd_ros.ros.image_topics import COMPRESSED, RAW, image_topics
 from ssd_ros.ros.topic_watch import SUFFIX, TopicWatch
+from ssd_ros.ros.topics import TopicResolver
 
 T = TypeVar("T")
 NAME = "_ssd_ros_doctor"
@@ -40,6 +41,9 @@ def probe(seconds: float, names: Sequence[str] = ()) -> GraphSnapshot:
     Args:
         seconds: to listen to image topics and /diagnostics, at least.
         names: image topics to subscribe to; none means all that exist.
+
+    Raises:
+        ValueError: one of them is not a topic name.
     """
     with ExitStack() as stack:
         rclpy.init(args=[])
@@ -58,7 +62,7 @@ class _Probe:
     def __init__(self, node: Node, executor: SingleThreadedExecutor, names: Sequence[str]) -> None:
         self._node = node
         self._executor = executor
-        self._names = [node.resolve_topic_name(name) for name in names]
+        self._names = list(map(TopicResolver(node), names))
         self._watches: dict[str, TopicWatch] = {}
         self._statuses: dict[str, tuple[int, str, str]] = {}
         node.create_subscription(DiagnosticArray, "/diagnostics", self._note, 100)
@@ -68,7 +72,9 @@ class _Probe:
         start = time.monotonic()
         self._spin(lambda: time.monotonic() - start > seconds)
         self._spin(other.started, PEER_START)
-        peer_found = self._spin(partial(self._knows, other.name), DISCOVERY_TIMEOUT)
+        failure = other.failure()
+        look_for_it = partial(self._knows, other.name)
+        peer_found = not failure and self._spin(look_for_it, DISCOVERY_TIMEOUT)
         topics = [watch.result() for watch in self._watches.values()]
         seen = {topic.name.removesuffix(SUFFIX) for topic in topics} | self._watches.keys()
         return GraphSnapshot(
@@ -80,6 +86,7 @@ class _Probe:
             [found for name in self._detector_names() if (found := self._detector(name))],
             bool(self._node.get_publishers_info_by_topic("/clock")),
             peer_found,
+            failure,
         )
 
     def _spin(self, done: Callable[[], object], timeout: float = float("inf")) -> bool:

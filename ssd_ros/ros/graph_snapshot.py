@@ -81,6 +81,7 @@ class GraphSnapshot:
         detectors: in the order of their names.
         has_clock: whether somebody publishes /clock.
         peer_found: whether a node in another process was discovered.
+        peer_failure: why there was no such node; empty if there was.
     """
 
     seconds: float
@@ -91,3 +92,4 @@ class GraphSnapshot:
     detectors: Sequence[RunningDetector] = ()
     has_clock: bool = False
     peer_found: bool = True
+    peer_failure: str = ""

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rclpy.expand_topic_name import expand_topic_name
 
-from ssd_ros.ros.parameter_table import DETECTOR
+from ssd_ros.ros.parameter_table import DETECTOR, split_list
 from ssd_ros.ros.topics import output_namespaces
 
 
@@ -24,24 +24,35 @@ def parameter_in_file(path: str | Path, node: str, name: str) -> Any:
         name: of the parameter.
     """
     value = None
-    for key, section in (yaml.safe_load(Path(path).read_text()) or {}).items():
-        parameters = section.get("ros__parameters") if isinstance(section, dict) else None
-        if isinstance(parameters, dict) and _matches(str(key), node):
+    for key, parameters in _sections(yaml.safe_load(Path(path).read_text())):
+        if _matches(key, node):
             value = parameters.get(name, value)
     return value
 
 
+def _sections(tree: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of nodes and their parameters; a namespace may be a key of its own."""
+    for name, inner in tree.items() if isinstance(tree, dict) else ():
+        if name == "ros__parameters":
+            if isinstance(inner, dict):
+                yield key, inner
+        else:
+            yield from _sections(inner, f"{key}/{str(name).strip('/')}".rstrip("/"))
+
+
 def _matches(key: str, node: str) -> bool:
     """Whether a key of a parameter file, maybe with wildcards, means a node."""
-    pattern = re.escape(f"/{key.lstrip('/')}")
+    pattern = re.escape(key)
     pattern = pattern.replace(r"/\*\*", "(/[^/]+)*").replace(r"\*", "[^/]+")
     return re.fullmatch(pattern, node) is not None
 
 
 def output_namespace(
     given: Mapping[str, Any], params_file: str | Path, node: str, namespace: str
-) -> str:
+) -> str | None:
     """The namespace of the outputs of a detector's first camera, without remapping rules.
+
+    None where there is no list of image topics, which the node refuses.
 
     Args:
         given: parameters that take precedence over those of the file.
@@ -59,5 +70,9 @@ def output_namespace(
         found = parameter_in_file(params_file, f"{namespace.rstrip('/')}/{node}", name)
         return DETECTOR[name].default if found is None else found
 
-    topics = [expand_topic_name(topic, node, namespace) for topic in value("image_topics")]
+    names = value("image_topics")
+    names = split_list(names) if isinstance(names, str) else names  # as the node takes it
+    if not (isinstance(names, list) and names and all(names)):
+        return None
+    topics = [expand_topic_name(str(topic), node, namespace) for topic in names]
     return output_namespaces(topics, value("output_namespace"))[0]

@@ -80,5 +80,7 @@ def _describe(message: FrameMsg | None) -> tuple[str, str]:
         image = image_from_msg(message) if is_raw else image_from_compressed_msg(message)
     except ImageError as error:
         return "", str(error)
+    except Exception as error:  # the other topics are told all the same
+        return "", f"{type(error).__name__}: {error}"
     encoding = message.encoding if is_raw else message.format
     return f"{encoding[:40]} {image.width}x{image.height}", ""

@@ -64,7 +64,6 @@ class WebPage:
 
     Args:
         node: has declared both parameters, and those that the page shows.
-        report: gets a text about each failure.
 
     Attributes:
         problem: why there is no page though there is a port; else empty.
@@ -106,6 +105,8 @@ class WebPage:
             self.problem = printable(
                 f"no web page: cannot listen on web_port {port} of web_host '{host}': {reason}"
             )
+        except Exception as error:  # of aiohttp or of what it needs; the node detects without it
+            self.problem = printable(f"no web page: {type(error).__name__}: {error}")
         if self.problem and self.problem != before:
             self._node.get_logger().warning(self.problem)
 
@@ -146,4 +147,7 @@ class WebPage:
 
 
 def _url(host: str, port: int) -> str:
+    """Where the page is found; a browser takes no address that stands for all of a machine's."""
+    if host in ("0.0.0.0", "::"):
+        return f"http://localhost:{port}/, from elsewhere http://ADDRESS:{port}/"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

@@ -126,7 +126,7 @@ class Application:
         stream = self._streams.get(request.match_info["topic"])
         if stream is None:
             raise web.HTTPNotFound(text="no such image topic\n")
-        if sum(one.viewers for one in self._streams.values()) >= MAX_VIEWERS:
+        if sum(one.viewers for one in list(self._streams.values())) >= MAX_VIEWERS:
             return web.Response(status=503, text=f"{MAX_VIEWERS} viewers already\n")
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         response = web.StreamResponse(headers={"Content-Type": kind})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -19,6 +20,7 @@ from ssd_ros.web.streams import Stream
 MAX_CONNECTIONS = 128  # more are closed at once: the node needs its file descriptors itself
 OPENS_WITHIN = 5.0  # seconds; the host's name may have to be looked up
 ENDS_WITHIN = 1.0  # seconds
+_LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # the system does not have an address or IPv6
 _log = logging.getLogger(__name__)  # of aiohttp; what the node should know is in Services.report
 _log.addHandler(logging.NullHandler())
 _log.propagate = False
@@ -37,6 +39,7 @@ class WebServer:
 
     Raises:
         OSError, ValueError: the port is in use, or the host is none of this machine's.
+        Exception: aiohttp or a file of the page does not work.
     """
 
     def __init__(self, host: str, port: int, services: Services) -> None:
@@ -45,7 +48,7 @@ class WebServer:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="web-encoder")
         started: Future[int] = Future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(host, port, started)), name="web", daemon=True
+            target=self._run, args=(host, port, started), name="web", daemon=True
         )
         self._thread.start()
         self.port = started.result()
@@ -62,6 +65,14 @@ class WebServer:
             self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join(ENDS_WITHIN)
 
+    def _run(self, host: str, port: int, started: Future[int]) -> None:
+        try:
+            asyncio.run(self._serve(host, port, started))
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
     async def _serve(self, host: str, port: int, started: Future[int]) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         names = allowed_names(host)
@@ -71,9 +82,11 @@ class WebServer:
             await runner.setup()
             listeners = await asyncio.wait_for(_listen(host, port), OPENS_WITHIN)
         except Exception as error:
-            await runner.cleanup()
             timed_out = isinstance(error, asyncio.TimeoutError)
+            # Not left to _run: asyncio.run waits for a look-up of the host's name.
             started.set_exception(TimeoutError(errno.ETIMEDOUT, host) if timed_out else error)
+            with contextlib.suppress(Exception):  # the first error says more
+                await runner.cleanup()
             return
         handlers = runner.server
         tasks = [asyncio.create_task(_accept(one, handlers)) for one in listeners]
@@ -93,13 +106,14 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
     infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     failed: OSError | None = None
-    for family, _, _, _, address in infos:
+    for family, _, _, _, address in dict.fromkeys(infos):  # /etc/hosts may name one twice
         try:
             listeners.append(socket.create_server(address, family=family))
             listeners[-1].setblocking(False)
         except OSError as error:
-            failed = error
-    if failed is not None and (not listeners or failed.errno != errno.EADDRNOTAVAIL):
+            if failed is None or failed.errno in _LACKING:
+                failed = error
+    if failed is not None and (not listeners or failed.errno not in _LACKING):
         for listener in listeners:
             listener.close()
         raise failed

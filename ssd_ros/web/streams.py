@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -44,6 +45,7 @@ class Stream:
         self._loop = loop
         self._encoder = encoder
         self._report = report
+        self._lock = threading.Lock()  # of `viewers` and the next: `offer` is of another thread
         self._newest: Frame | None = None
         self._offered = asyncio.Event()
         self._encoded = asyncio.Event()  # replaced by another for each image
@@ -52,25 +54,30 @@ class Stream:
 
     def offer(self, frame: Frame) -> None:
         """Takes a frame, from any thread, and returns at once."""
-        if not self.viewers:
-            return
-        self._newest = frame
+        with self._lock:
+            if not self.viewers:
+                return
+            self._newest = frame
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ends
             self._loop.call_soon_threadsafe(self._offered.set)
 
     @contextlib.contextmanager
     def viewing(self) -> Iterator[None]:
         """Frames are encoded during the block, for it and for all other viewers."""
-        self.viewers += 1
+        with self._lock:
+            self.viewers += 1
         if self._task is None:
             self._task = asyncio.create_task(self._encode())
         try:
             yield
         finally:
-            self.viewers -= 1
+            with self._lock:
+                self.viewers -= 1
+                if not self.viewers:
+                    self._newest = None
             if not self.viewers:
                 self._task.cancel()
-                self._task, self._newest, self._jpeg = None, None, b""
+                self._task, self._jpeg = None, b""
 
     async def next(self, number: int, timeout: float) -> tuple[int, bytes]:
         """The newest image that is not the one of this number.
@@ -93,7 +100,8 @@ class Stream:
         while True:
             await self._offered.wait()
             self._offered.clear()
-            frame, self._newest = self._newest, None
+            with self._lock:
+                frame, self._newest = self._newest, None
             if frame is None:
                 continue
             begin = time.monotonic()

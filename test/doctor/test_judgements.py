@@ -201,6 +201,15 @@ def test_engines_that_are_missing_or_broken_are_named(facts, level, what, fix):
     assert told(engines.judge(facts), level, what, fix)
 
 
+def test_an_only_engine_that_ends_the_process_is_named(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("import os; os.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(engines, "_version", {"torch": "2.14.0", "openvino": ""}.get)
+    findings = engines.judge(engines.probe())
+    assert told(findings, WARN, "PyTorch 2.14.0 does not load: the import crashed (signal 6)")
+    assert told(findings, FAIL, "no engine can run the network")
+
+
 @pytest.mark.parametrize(
     ("changed", "level", "what", "fix"),
     [
@@ -254,7 +263,7 @@ def test_an_environment_that_does_not_fit_is_named(changed, level, what, fix):
         ({"state": "inactive"}, WARN, "is inactive", "ros2 lifecycle set /detector activate"),
         (
             {"parameters": {"use_sim_time": True}},
-            FAIL,
+            WARN,
             "nobody publishes /clock",
             "use_sim_time false",
         ),
@@ -353,23 +362,62 @@ def test_nodes_of_one_name_and_nodes_that_do_not_find_each_other_are_told():
     assert told(off, FAIL, "do not find each other", "unset ROS_AUTOMATIC_DISCOVERY_RANGE")
 
 
+def test_a_second_node_that_could_not_be_made_is_told():
+    failed = replace(GRAPH, peer_found=False, peer_failure="its process ended with exit code 1")
+    findings = judged(failed)
+    assert told(findings, WARN, "could not be checked with a second node: its process ended")
+    assert not told(findings, FAIL, "find each other")
+
+
 def test_missing_multicast_is_told_where_nodes_of_other_machines_are_looked_for():
     findings = judged(GRAPH, multicast="Network is unreachable")
     assert told(findings, WARN, "(Network is unreachable): nodes on other", "ROS_STATIC_PEERS")
-    local = judged(GRAPH, multicast="x", ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
-    assert {finding.level for finding in local} == {OK}
     alone = judged(replace(GRAPH, peer_found=False), multicast="Network is unreachable")
     assert told(alone, FAIL, "find each other: no multicast (Network is unreachable)")
 
 
-def test_a_machine_without_a_network_has_no_multicast():
-    isolated = ["unshare", "--net", sys.executable]
-    if not shutil.which("unshare") or subprocess.run([*isolated, "-c", ""]).returncode:
-        pytest.skip("needs the right to make a network namespace")
+@pytest.mark.parametrize(
+    ("environment", "needed"),
+    [
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, False),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, True),
+        ({"ROS_LOCALHOST_ONLY": "1"}, False),
+        ({"ROS_LOCALHOST_ONLY": "0"}, True),
+        ({"ROS_STATIC_PEERS": "10.0.0.2"}, False),
+        ({"ROS_STATIC_PEERS": "10.0.0.2", "ROS_DISTRO": "humble"}, True),
+        ({"ROS_DISCOVERY_SERVER": "10.0.0.2:11811", "ROS_DISTRO": "humble"}, False),
+        ({"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"}, False),
+    ],
+)
+def test_multicast_is_needed_by_the_values_of_the_variables(environment, needed):
+    findings = judged(GRAPH, multicast="x", **environment)
+    assert {finding.level for finding in findings} == ({OK, WARN} if needed else {OK})
+
+
+def test_the_fix_of_discovery_is_one_that_the_middleware_and_the_distribution_have():
+    alone = replace(GRAPH, peer_found=False)
+    assert told(judged(alone, RMW_IMPLEMENTATION="rmw_zenoh_cpp"), FAIL, "", "rmw_zenohd")
+    assert told(judged(alone, ROS_DISTRO="humble"), FAIL, "", "set ROS_DISCOVERY_SERVER")
+
+
+def probed_multicast(preparation):
+    """What is found in a network namespace of its own, after a shell's commands."""
+    isolated = ["unshare", "--net", "sh", "-ec"]
+    if not shutil.which("unshare") or subprocess.run([*isolated, preparation]).returncode:
+        pytest.skip("needs the right to make a network namespace, and ip")
     code = "from ssd_ros.doctor import multicast; print(multicast.probe())"
-    command = [*isolated, "-c", code]
+    command = [*isolated, f'{preparation}; exec "$0" -c "$1"', sys.executable, code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(("No such device", "Network is unreachable"))
+    return done.stdout.strip()
+
+
+def test_a_machine_without_a_network_has_no_multicast():
+    assert probed_multicast("true") in ("No such device", "Network is unreachable")
+
+
+def test_a_network_without_a_default_route_has_multicast():
+    cable = "ip link add lan type veth peer name other; ip link set other up; ip link set lan up"
+    assert probed_multicast(f"{cable}; ip address add 10.9.8.7/24 dev lan") == ""
 
 
 def test_findings_are_shown_with_the_fix_below_and_commands_whole():

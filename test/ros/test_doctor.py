@@ -102,7 +102,7 @@ def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):
         findings, "FAIL", f"{name}: nobody publishes {graph.name('absent')}", "image_topics:="
     )
     assert told(findings, "FAIL", f"{graph.name('absent')}: nobody publishes it")
-    assert told(findings, "FAIL", f"{name} uses simulated time, but nobody publishes /clock")
+    assert told(findings, "WARN", f"{name} uses simulated time, but nobody publishes /clock")
     assert told(findings, "WARN", f"2 nodes are named {graph.name('twin')}")
     assert told(findings, "OK", f"{graph.name('forced')}: Image, best effort", "works with")
     assert told(findings, "FAIL", f"{graph.name('typed')}: CompressedImage", "remap it")
@@ -157,6 +157,12 @@ def test_a_missing_middleware_is_named():
     assert told(findings, "FAIL", "rmw_none_cpp", "unset RMW_IMPLEMENTATION")
 
 
+def test_an_argument_that_is_not_a_topic_name_is_named():
+    code, findings = examine("camera/im age", "--seconds", "0.1")
+    assert code == 1
+    assert told(findings, "FAIL", "'camera/im age' is not a topic name", "ros2 topic list")
+
+
 def test_a_domain_in_which_a_node_aborts_and_a_broken_profile_are_named():
     broken = {"ROS_DOMAIN_ID": "300", "FASTRTPS_DEFAULT_PROFILES_FILE": __file__}
     code, findings = examine("--seconds", "0.1", **broken)
@@ -164,3 +170,13 @@ def test_a_domain_in_which_a_node_aborts_and_a_broken_profile_are_named():
     assert told(findings, "FAIL", "domain 300", "no such domain", "0 to 232")
     assert told(findings, "FAIL", "test_doctor.py' is not used: it is not XML")
     assert told(findings, "FAIL", "no ROS node can be made")
+
+
+def test_a_second_node_that_ends_at_once_is_told_from_one_that_is_not_found(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'ssd_ros.ros.discovery_peer' in sys.orig_argv: os._exit(3)\n"
+    )
+    _, findings = examine(
+        "--seconds", "0.1", PYTHONPATH=f"{tmp_path}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    )
+    assert told(findings, "WARN", "second node: its process ended with exit code 3")

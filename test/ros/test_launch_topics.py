@@ -2,6 +2,7 @@
 """What launch files find out about the topics of the detector that they start."""
 
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
@@ -34,6 +35,11 @@ def test_outputs_are_beside_the_first_image_topic(
         ("image_topics: [front/image]", "/robot/front"),
         ("image_topics: [front/image], output_namespace: night", "/robot/front/night"),
         ("output_namespace: night", "/robot/night"),
+        ("image_topics: /cam/image_raw", "/cam"),
+        ("image_topics: 'front/image, rear/image'", "/robot/front"),
+        ("image_topics: []", None),
+        ("image_topics: ['']", None),
+        ("image_topics: 5", None),
     ],
 )
 def test_what_is_not_given_is_that_of_the_file_or_the_default(tmp_path, text, expected):
@@ -56,11 +62,19 @@ def test_what_is_not_given_is_that_of_the_file_or_the_default(tmp_path, text, ex
         ("/**/detector", "/a/b/detector", True),
         ("/other", "/detector", False),
         ("/detect.r", "/detector", False),
+        ("robot > detector", "/robot/detector", True),
+        ("/a > /b > detector", "/a/b/detector", True),
+        ("/ > detector", "/detector", True),
+        ("robot > **", "/robot/arm/detector", True),
+        ("robot > detector", "/detector", False),
     ],
 )
 def test_a_parameter_of_a_file_is_found_by_the_nodes_name(tmp_path, key, node, meant):
     file = tmp_path / "my.yaml"
-    file.write_text(f'"{key}":\n  ros__parameters:\n    image_topics: [front/image]\n')
+    content = {"ros__parameters": {"image_topics": ["front/image"]}}
+    for part in reversed(key.split(" > ")):
+        content = {part: content}
+    file.write_text(yaml.safe_dump(content))
     expected = ["front/image"] if meant else None
     assert parameter_in_file(file, node, "image_topics") == expected
 

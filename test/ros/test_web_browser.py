@@ -14,6 +14,8 @@ from playwright.sync_api import sync_playwright
 from test_web_page import free_port
 from waiting import PATIENCE, wait_for
 
+from ssd_ros.web import application
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -57,3 +59,41 @@ def test_the_image_moves_and_slider_and_filter_change_what_is_published(graph, p
         )
         browser.close()
     assert not errors
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_stream_comes_again_after_it_ended_and_after_nobody_saw_the_page(
+    graph, parameters, images, monkeypatch
+):
+    port = free_port()
+    node = graph.start_detector({**parameters, "web_port": port})
+    camera = PlayedCamera(graph)
+    camera.detect(images[0])
+    stream = node._web.view(camera.topic)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page()
+        page.set_default_timeout(1e3 * PATIENCE)
+        with monkeypatch.context() as full:
+            full.setattr(application, "MAX_VIEWERS", 0)
+            with page.expect_response(lambda answer: answer.status == 503):
+                page.goto(f"http://127.0.0.1:{port}/")
+        wait_for(lambda: stream.viewers == 1, "the page to ask again")
+        with monkeypatch.context() as stalled:
+            stalled.setattr(application, "STALLED", 0)  # whatever is sent takes too long
+            camera.stream(images[0], rate=10)
+            wait_for(lambda: stream.viewers == 0, "the stream to end")
+        wait_for(lambda: stream.viewers == 1, "the page to ask again")
+        for hidden, viewers in ((True, 0), (False, 1)):
+            page.evaluate(
+                "hidden => { Object.defineProperty(document, 'hidden', "
+                "{ value: hidden, configurable: true }); "
+                "document.dispatchEvent(new Event('visibilitychange')); }",
+                hidden,
+            )
+            wait_for(lambda expected=viewers: stream.viewers == expected, f"{viewers} viewers")
+        size = "() => document.images[0] && document.images[0].naturalWidth"
+        wait_for(lambda: page.evaluate(size) == images[0].shape[1], "the image")
+        browser.close()

@@ -418,6 +418,18 @@ def test_a_host_that_is_not_this_machine_s_is_a_warning(graph, parameters, image
     assert status.summary.isprintable()
 
 
+def test_whatever_else_the_page_fails_with_is_a_warning(graph, parameters, images, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr(server, "Application", broken)
+    graph.start_detector({**parameters, "web_port": free_port()})
+    PlayedCamera(graph).detect(images[0])
+    status = graph.status("detector")
+    assert status.level == DiagnosticStatus.WARN
+    assert "no web page: RuntimeError: no page" in status.summary
+
+
 def test_the_page_says_why_the_node_is_not_configured(page):
     browser = page(weights="no/such/file.safetensors")
     node = wait_for(lambda: (n := browser.state()["node"])["level"] == "error" and n, "an error")
