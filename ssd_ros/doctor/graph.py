@@ -37,7 +37,7 @@ def judge(
     watched = f"watched for {snapshot.seconds:g} s"
     return [
         Section("Discovery", _judge_discovery(snapshot, environment, multicast)),
-        Section("Detectors", detectors or [Finding(OK, "no detector is running")]),
+        Section("Detectors", detectors or [Finding(OK, "no running detector was heard of")]),
         Section(f"Image topics ({watched})", topics or [_no_topics(environment)]),
     ]
 

@@ -258,4 +258,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from ssd_ros.ros import commands  # with --help, and quiet when it is interrupted
+
+    sys.exit(commands.detector())

@@ -276,7 +276,7 @@ def explain_no_images(
     others = printable(", ".join(other_topics()))  # of other implementations' unchecked names, too
     if not others:
         domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-        others = f"none; this node is in ROS domain {domain}"
+        others = f"no other; this node is in ROS domain {domain}"
     return f"{start}: topic has no publishers. Available image topics: {others}"
 
 

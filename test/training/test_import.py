@@ -395,6 +395,8 @@ def test_a_target_with_content_or_inside_the_source_is_refused(original, tmp_pat
         convert(tmp_path / "export", original, Options())
     with pytest.raises(DatasetImportError, match="is inside of"):
         convert(tmp_path / "export", tmp_path / "export" / "new", Options())
+    with pytest.raises(DatasetImportError, match="no such file or folder"):
+        convert(tmp_path / "nothing", tmp_path / "new", Options())
 
 
 def test_two_formats_need_a_choice(original, tmp_path):

@@ -67,7 +67,10 @@ def read(path: Path, ids: Collection[str]) -> list[tuple[str, str | None]]:
         raise VOCError(f"image set '{path}' {error}") from None
     except OSError:
         available = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        raise VOCError(f"image set '{path}' not found; available: {available}") from None
+        raise VOCError(
+            f"image set '{path}' not found; available: {available}; "
+            "--sets and --val-sets choose others"
+        ) from None
     return [
         (printable(text), next((name for name in _candidates(text) if name in ids), None))
         for text in map(str.strip, lines)

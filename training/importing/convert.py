@@ -84,7 +84,7 @@ def convert(source: Path, target: Path, options: Options) -> Imported:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DatasetImportError(f"'{target}' exists and is not empty")
     root = source if source.is_dir() else source.parent
-    if root.resolve() in (target.resolve(), *target.resolve().parents):
+    if source.exists() and root.resolve() in (target.resolve(), *target.resolve().parents):
         raise DatasetImportError(f"'{target}' is inside of '{root}', which must not change")
     kind, labels = read(source, options.format, options.exif_view)
     _drop_unreadable(labels, source)

@@ -131,7 +131,10 @@ class Options:
         if not 0 <= self.width <= 4:
             raise ValueError(f"--width must be from 0 to 4, got {self.width}")
         if self.freeze and not self.init:
-            raise ValueError(f"--freeze {self.freeze} needs --init: random layers must be trained")
+            raise ValueError(
+                f"--freeze {self.freeze} needs --init: random layers must be trained. If "
+                "a preset freezes them, --freeze= does not"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"--ema must be from 0 to below 1, got {self.ema}")
 
