@@ -20,7 +20,7 @@ from waiting import wait_for
 
 pytestmark = pytest.mark.slow  # test/doctor/ has what needs no processes
 IMAGE = np.full((48, 64, 3), 90, np.uint8)
-SECONDS = ("--seconds", "1.5")
+SECONDS = ("--seconds", "6")  # a busy machine may take some to be heard
 
 
 def examine(*arguments, blocked=(), **environment):
