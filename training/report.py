@@ -43,11 +43,12 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
     info = run_files.read_run_info(run)
     options = info["options"]
     how = BackendOptions(device=device, precision="fp32")
-    detector = Detector(weights, how, predictions.THRESHOLDS)
+    network = reader.read(weights)
+    detector = Detector(network, how, predictions.THRESHOLDS)
     view = options.get("exif_view", "auto")
     only = detector.classes if options.get("classes") else None
     train, _ = load(voc.find_images(data, options["sets"]), detector.classes, view, only)
-    lost = loss_objects.find_lost(train, reader.read(weights).config)
+    lost = loss_objects.find_lost(train, network.config)
     sets: list[tuple[str, list[Sample]]] = [(options["sets"], train)]
     validation = comparison = None
     if before is not None and options["val_sets"] == "none":
@@ -62,10 +63,8 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
             **validation_section(detector, samples),
         }
         if before is not None:
-            files = (before, weights)
-            comparison = compared.section(
-                [file.name for file in files], [reader.read(file) for file in files], how, samples
-            )
+            names, networks = (before.name, weights.name), (reader.read(before), network)
+            comparison = compared.section(names, networks, how, samples)
     return templates.render(
         "report.html",
         name=run.resolve().name,

@@ -86,11 +86,16 @@ class Endpoints:
         )
 
 
+def node_of(info: TopicEndpointInfo) -> str:
+    """Full name of the node that an endpoint belongs to, as far as the middleware knows it."""
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
 def rival(node: Node, topic: str) -> str:
     """The other node that publishes a topic which this node publishes, too; empty without one."""
     own = node.get_fully_qualified_name()
     names = [
-        f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        node_of(info)
         for info in node.get_publishers_info_by_topic(topic)
         if info.node_name != UNKNOWN
     ]

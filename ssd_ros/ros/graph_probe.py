@@ -16,10 +16,9 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from ssd_ros.ros.discovery_peer import PREFIX, Peer, peer
-from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.endpoints import Endpoints, node_of
 from ssd_ros.ros.graph_snapshot import Connection, GraphSnapshot, ImageTopic, RunningDetector
 from ssd_ros.ros.image_topics import COMPRESSED, RAW, image_topics
 from ssd_ros.ros.topic_watch import SUFFIX, TopicWatch
@@ -151,7 +150,7 @@ class _Probe:
         found = {}
         for topic, _ in self._node.get_topic_names_and_types():
             for info in self._node.get_subscriptions_info_by_topic(topic):
-                if info.topic_type in (RAW, COMPRESSED) and _node_of(info) == detector:
+                if info.topic_type in (RAW, COMPRESSED) and node_of(info) == detector:
                     publishers = self._node.get_publishers_info_by_topic(topic)
                     found[topic] = Endpoints(topic, info, publishers).connections()
         return found
@@ -166,7 +165,3 @@ class _Probe:
             return future.result() if self._spin(future.done, SERVICE_TIMEOUT) else None
         finally:
             self._node.destroy_client(client)
-
-
-def _node_of(info: TopicEndpointInfo) -> str:
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from rclpy.node import Node
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from ssd_ros.ros.endpoints import BARE, UNKNOWN
+from ssd_ros.ros.endpoints import BARE, UNKNOWN, node_of
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"  # published by every detector, and by no camera driver
@@ -20,8 +19,11 @@ def image_topics(node: Node) -> dict[str, str]:
     topics = node.get_topic_names_and_types()
     infos = [name for name, kinds in topics if LABEL_INFO in kinds]
     detectors = {
-        _node_of(info) for name in infos for info in node.get_publishers_info_by_topic(name)
-    } - {None}
+        node_of(info)
+        for name in infos
+        for info in node.get_publishers_info_by_topic(name)
+        if info.node_name not in (UNKNOWN, BARE)
+    }
     found = {}
     for name, kinds in topics:
         if not {RAW, COMPRESSED} & set(kinds):
@@ -29,16 +31,9 @@ def image_topics(node: Node) -> dict[str, str]:
         cameras = [
             info
             for info in node.get_publishers_info_by_topic(name)
-            if _node_of(info) not in detectors
+            if node_of(info) not in detectors
         ]
         published = {info.topic_type for info in cameras}
         if kind := next((kind for kind in (RAW, COMPRESSED) if kind in published), None):
             found[name] = kind
     return found
-
-
-def _node_of(info: TopicEndpointInfo) -> tuple[str, str] | None:
-    """Name and namespace of a publisher's node; None where the middleware does not know them."""
-    if info.node_name in (UNKNOWN, BARE):
-        return None
-    return info.node_name, info.node_namespace

@@ -20,6 +20,7 @@ from ssd_ros.backends.pytorch import PRECISIONS
 from ssd_ros.detector import Detector
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.native import config_to_text, write
+from ssd_ros.weights.weights import Weights
 from training.data import batches
 from training.data.samples import TrainingData
 from training.data.soundness import fingerprint
@@ -175,7 +176,7 @@ class Trainer:
                 if stopped or done or progress.iteration % run.checkpoint_every == 0:
                     self.save()
                 if stopped and not done:
-                    _write(self, run_files.LAST)
+                    _write_last(self)
                     return signals.received or 15
         return 0
 
@@ -204,10 +205,10 @@ class Trainer:
                 known = "undefined (no object counts)" if score is None else f"{score:.4f}"
                 text = f"iteration {progress.iteration}: mAP (VOC2007) {known}"
                 tqdm.write(text, file=sys.stderr)
-            _write(self, run_files.LAST, result)
+            weights = _write_last(self, result)
             if score is None or score > progress.best:  # without a mAP the last are the best
                 progress.best = progress.best if score is None else score
-                _write(self, run_files.BEST, result)
+                write(self.out / run_files.BEST, weights)
         self.processes.wait()
 
     # --- checkpoints ----------------------------------------------------------------------------
@@ -241,14 +242,18 @@ class Trainer:
             raise ValueError(f"the checkpoint in '{self.out}' does not fit: {reason}") from None
 
 
-def _write(trainer: Trainer, name: str, result: Mapping[str, Any] | None = None) -> None:
-    """Writes weights with what is known of them, in the main process."""
+def _write_last(trainer: Trainer, result: Mapping[str, Any] | None = None) -> Weights:
+    """Writes, in the main process, the averaged weights with what is known of them.
+
+    Args:
+        result: see `export.provenance`.
+    """
+    run, count = trainer.run, trainer.processes.count
+    note = export.provenance(run, trainer.progress, count, result, trainer.ancestry)
+    weights = export.to_weights(trainer.ema, trainer.data.classes, note, PRECISIONS[run.store])
     if trainer.processes.is_main:
-        run, progress = trainer.run, trainer.progress
-        note = export.provenance(run, progress, trainer.processes.count, result, trainer.ancestry)
-        dtype = PRECISIONS[run.store]
-        weights = export.to_weights(trainer.ema, trainer.data.classes, note, dtype)
-        write(trainer.out / name, weights)
+        write(trainer.out / run_files.LAST, weights)
+    return weights
 
 
 def _checkpoint(trainer: Trainer) -> dict[str, Any]:
