@@ -136,7 +136,7 @@ def _judge_detector(detector: RunningDetector, snapshot: GraphSnapshot) -> list[
         findings.append(
             Finding(
                 WARN,
-                f"{name} uses simulated time, but nobody publishes /clock: latencies are not "
+                f"{name} uses simulated time, but /clock has no publishers: latencies are not "
                 "measured, and max_frame_age drops no image",
                 f"ros2 param set {name} use_sim_time false, or start the simulation, or ros2 bag "
                 "play --clock",
@@ -148,7 +148,7 @@ def _judge_detector(detector: RunningDetector, snapshot: GraphSnapshot) -> list[
             findings.append(
                 Finding(
                     FAIL,
-                    f"{name}: nobody publishes {topic}",
+                    f"{name}: {topic} has no publishers",
                     f"start the camera driver, or set image_topics:={nearest}",
                 )
             )
@@ -206,7 +206,7 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
     if not topic.kind:
         return Finding(
             FAIL,
-            f"{topic.name}: nobody publishes it",
+            f"{topic.name} has no publishers",
             "start the camera driver in the same ROS domain, or use "
             f"{_nearest(topic.name, snapshot.existing)}",
         )

@@ -28,7 +28,7 @@ class ImageTopic:
     """An image topic, and what arrived of it in a subscription like a detector's.
 
     Attributes:
-        kind: name of the message type; empty where nobody publishes the topic.
+        kind: name of the message type; empty where the topic has no publishers.
         connections: one for each publisher.
         qos: reliability and durability that the publishers offer, in words.
         received: number of images.

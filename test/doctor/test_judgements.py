@@ -264,13 +264,13 @@ def test_an_environment_that_does_not_fit_is_named(changed, level, what, fix):
         (
             {"parameters": {"use_sim_time": True}},
             WARN,
-            "nobody publishes /clock",
+            "/clock has no publishers",
             "use_sim_time false",
         ),
         (
             {"subscriptions": {"/camera/image_rw": []}},
             FAIL,
-            "nobody publishes /camera/image_rw",
+            "/camera/image_rw has no publishers",
             "image_topics:=/camera/image_raw",
         ),
         (
@@ -346,7 +346,7 @@ def test_a_compressed_topic_is_told_with_its_transport():
 def test_a_topic_that_does_not_exist_is_told_with_the_nearest_one():
     absent = ImageTopic("/camera/image_rw")
     findings = judged(replace(GRAPH, topics=[absent], asked=[absent.name]))
-    assert told(findings, FAIL, "/camera/image_rw: nobody publishes it", "use /camera/image_raw")
+    assert told(findings, FAIL, "/camera/image_rw has no publishers", "use /camera/image_raw")
 
 
 def test_without_image_topics_the_domain_is_told():
