@@ -30,7 +30,7 @@ from camera import RELIABILITIES, TRANSPORTS, parse_size
 from images import SIZE, image_of
 from measuring import Table, add_arguments, cores, report
 from networks import write_weights
-from running_node import Camera, running, start_ros
+from running_node import ALL, Camera, Cores, running, start_ros
 from tqdm import tqdm
 
 from ssd_ros.detector import Detector
@@ -150,8 +150,15 @@ def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> O
     )
 
 
-def load(cameras: int, camera: Camera, weights: str, options: argparse.Namespace) -> Load:
-    with running([camera] * cameras, weights) as (listener, node):
+def load(
+    cameras: int,
+    camera: Camera,
+    weights: str,
+    seconds: float,
+    placing: Cores = ALL,
+    **parameters: Any,
+) -> Load:
+    with running([camera] * cameras, weights, placing, **parameters) as (listener, node):
 
         def superseded() -> int:
             return sum(heard.count("superseded") for heard in listener.heard)
@@ -159,9 +166,9 @@ def load(cameras: int, camera: Camera, weights: str, options: argparse.Namespace
         process = psutil.Process(node.pid)
         before, cpu, start = superseded(), _cpu(process), time.monotonic()
         resident = []
-        while time.monotonic() < start + options.seconds:
+        while time.monotonic() < start + seconds:
             resident.append(round(process.memory_info().rss / 1e6, 1))
-            time.sleep(max(1.0, options.seconds / 10))
+            time.sleep(max(1.0, seconds / 10))
         seconds = time.monotonic() - start
         latencies = [value for heard in listener.heard for value in heard.latencies]
         cpu = _cpu(process) - cpu
@@ -274,7 +281,7 @@ def main() -> int:
                 return row
 
             overheads = [counted(overhead(size, kind, options)) for size, kind in pairs]
-            rows = [counted(load(n, camera, path, options)) for n, camera, path in loads]
+            rows = [counted(load(*what, options.seconds)) for what in loads]
     rclpy.shutdown()
     report(options, tables(overheads, rows, options))
     return 0

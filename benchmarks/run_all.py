@@ -22,7 +22,7 @@ import render
 from measuring import RESULTS, ROOT, machine
 
 SCRIPTS = (
-    *("inference", "network", "postprocess", "node", "footprint", "install_size"),
+    *("inference", "network", "postprocess", "node", "one_core", "footprint", "install_size"),
     *("training_speed", "web_page"),
 )
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,17 @@ sys.modules["torch"] = sys.modules["torchvision"] = None
 runpy.run_module("ssd_ros.ros.detector_node", run_name="__main__", alter_sys=True)
 """
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Numbers of the cores of the node, and of cameras and listener; empty for all."""
+
+    node: frozenset[int] = frozenset()
+    others: frozenset[int] = frozenset()
+
+
+ALL = Cores()
 
 
 @dataclass(frozen=True)
@@ -193,14 +204,27 @@ def listening(cameras: int) -> Iterator[Listener]:
 
 
 @contextlib.contextmanager
+def on_cores(numbers: Set[int]) -> Iterator[None]:
+    """Threads and processes that begin in the block run on these cores only; on all if empty."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, numbers or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def running(
-    cameras: Sequence[Camera], weights: str, **parameters: Any
+    cameras: Sequence[Camera], weights: str, cores: Cores = ALL, **parameters: Any
 ) -> Iterator[tuple[Listener, subprocess.Popen[bytes]]]:
     """Cameras, detector and listener at work; the first detections have arrived."""
     command = detector_command(len(cameras), cameras[0].transport, weights, parameters)
     with contextlib.ExitStack() as stack:
+        with on_cores(cores.node):
+            detector = stack.enter_context(child(command))
+        stack.enter_context(on_cores(cores.others))
         listener = stack.enter_context(listening(len(cameras)))
-        detector = stack.enter_context(child(command))
         for i, camera in enumerate(cameras):
             command = camera.command(f"{NAMESPACE}/camera{i}")
             stack.enter_context(child(command, stdout=subprocess.DEVNULL))
