@@ -43,7 +43,9 @@ def section(
     ground_truth = predictions.annotated(samples)
     results, drawings = [], []
     for weights in networks:
-        found = predictions.detect(Detector(weights, options, predictions.THRESHOLDS), samples)
+        detector = Detector(weights, options, predictions.THRESHOLDS)
+        found = predictions.detect(detector, samples)
+        detector.close()
         label = np.array([classes.index(name) for name in weights.classes])[found.label]
         found = replace(found, label=label)
         results.append(metrics.compute_metrics(found, ground_truth, classes))
@@ -74,7 +76,7 @@ class Cost:
 
     Attributes:
         milliseconds: median time of the network alone on one image.
-        multiplications: on one image, in 1e9.
+        multiplications: on one image, each with an addition, in 1e9.
         megabytes: of its tensors in float32.
     """
 
@@ -84,10 +86,8 @@ class Cost:
 
 
 def costs(networks: Sequence[Weights], options: BackendOptions) -> list[Cost]:
-    """The costs of networks that run in the same way, with the same input size."""
-    side = networks[0].config.input_size
-    image = np.zeros((1, side, side, 3), np.uint8)
-    times = speed.median_milliseconds([(weights, options) for weights in networks], image)
+    """The costs of networks that run in the same way; the times are measured here."""
+    times = speed.median_milliseconds([(weights, options) for weights in networks])
     return [
         Cost(
             milliseconds,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ssd_ros.model.config import SSDConfig
-from ssd_ros.model.layers import convolutions, heads, network
+from ssd_ros.model.layers import convolutions, heads, multiply_adds, network
 from ssd_ros.model.steps import Conv, Norm, Step, walk
 
 MULTIPLE = 8  # for the vector units, as `config.scaled_channels`
@@ -36,7 +36,7 @@ def readers(config: SSDConfig) -> dict[str, tuple[Reader, ...]]:
     """
     if config.backbone != "vgg16":
         raise ValueError(
-            f"only networks with the backbone vgg16 can be made narrower, got {config.backbone}"
+            f"only networks with the backbone vgg16 can be pruned, this one has {config.backbone}"
         )
     origin = origins(config)
     found: dict[str, list[Reader]] = {conv.name: [] for conv in convolutions(config)}
@@ -87,6 +87,13 @@ def narrower(config: SSDConfig, width: float) -> SSDConfig:
     return with_counts(
         config, {name: min(count, target[name]) for name, count in counts(config).items()}
     )
+
+
+def describe(config: SSDConfig) -> str:
+    """How wide a network is, for people."""
+    if config.width is not None:
+        return f"width {config.width:g}"
+    return f"layers of different widths, {multiply_adds(config, 1) / 1e9:.2f}e9 multiply-adds"
 
 
 def halvings(config: SSDConfig, target: SSDConfig) -> list[SSDConfig]:
