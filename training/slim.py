@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,6 +55,10 @@ def main(given: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # while measuring; a training ends by itself, with a checkpoint
+        begun = (options.out / plan.PLAN).exists()
+        print(f"interrupted{'; continue with --resume' if begun else ''}", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def slim(options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -171,12 +176,12 @@ def choose_channels(
         ValueError: there is none, or it is not narrower than the weights.
     """
     config, classes = weights.config, len(weights.classes)
-    how = BackendOptions("auto", "cpu", options.target_precision, options.threads)
-    wanted = targets.Target(options.width, options.target_flops, options.target_ms, how)
+    name = next(name for name in arguments.TARGETS if getattr(options, name) is not None)
     try:
-        target = targets.find(config, classes, wanted)
+        target = _target(options, config, classes)
     except ValueError as error:
-        raise ValueError(f"'{options.weights}': {error}") from None
+        flag = f"--{name.replace('_', '-')} {getattr(options, name):g}"
+        raise ValueError(f"{flag}: {error}") from None
     if not options.sensitivity:
         return target
     limit = multiply_adds(target, classes)
@@ -189,6 +194,19 @@ def choose_channels(
     found = sensitivity.allocate(config, costs, limit, classes)
     print(sensitivity.format_table(config, costs, found), file=sys.stderr)
     return found
+
+
+def _target(options: argparse.Namespace, config: SSDConfig, classes: int) -> SSDConfig:
+    if options.width is not None:
+        return targets.of_width(config, options.width)
+    if options.target_flops is not None:
+        return targets.widest(
+            config, lambda c: multiply_adds(c, classes), options.target_flops, "multiply-adds"
+        )
+    how = BackendOptions("auto", "cpu", options.target_precision, options.threads)
+    unit = f"ms an image in {options.target_precision}"
+    cost = targets.printed(lambda c: targets.milliseconds(c, classes, how), unit)
+    return targets.widest(config, cost, options.target_ms, unit)
 
 
 def images(samples: Sequence[Sample], count: int, run: Options) -> list[Path]:

@@ -5,76 +5,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.model.config import SSDConfig
-from ssd_ros.model.layers import activations, multiply_adds, tensor_shapes
+from ssd_ros.model.layers import activations, tensor_shapes
 from ssd_ros.weights.quantisation import Quantisation
 from ssd_ros.weights.weights import Weights
 from training.evaluation.speed import median_milliseconds
 from training.slimming import channels
 
-_STEPS = 16  # widths are multiples of a sixteenth
+_STEPS = 16
 
 
-@dataclass(frozen=True)
-class Target:
-    """One limit; the other two are None.
-
-    Attributes:
-        width: channel multiplier, above 0.
-        multiplications: on one image, each with an addition.
-        milliseconds: of one image on this machine.
-        how: what runs the network for these.
-    """
-
-    width: float | None
-    multiplications: float | None
-    milliseconds: float | None
-    how: BackendOptions
-
-
-def find(config: SSDConfig, classes: int, target: Target) -> SSDConfig:
-    """The widest configuration within a target. Times that are measured are printed.
-
-    Args:
-        config: the network to make narrower.
-        classes: number of object classes.
-        target: the limit.
+def of_width(config: SSDConfig, width: float) -> SSDConfig:
+    """The configuration with at most the channels of a width.
 
     Raises:
-        ValueError: no network is, or the whole one already.
+        ValueError: the width is out of range, or no layer has more channels.
     """
-    if target.width is not None:
-        found = channels.narrower(config, target.width)
-        if found == config:
-            raise ValueError(
-                f"no layer of the network ({channels.describe(config)}) is wider than in one of "
-                f"width {target.width:g}"
-            )
-        return found
-    if target.multiplications is not None:
-        return widest(
-            config, lambda c: multiply_adds(c, classes), target.multiplications, "multiply-adds"
-        )
-    assert target.milliseconds is not None
-    unit = f"ms an image in {target.how.precision}"
-
-    def cost(tried: SSDConfig) -> float:
-        taken = milliseconds(tried, classes, target.how)
-        print(f"{channels.describe(tried)}: {taken:.1f} {unit}", file=sys.stderr)
-        return taken
-
-    return widest(config, cost, target.milliseconds, unit)
+    found = channels.narrower(config, width)
+    if found == config:
+        raise ValueError(f"no layer of the network ({channels.describe(config)}) is wider")
+    return found
 
 
 def widest(
     config: SSDConfig, cost: Callable[[SSDConfig], float], limit: float, unit: str
 ) -> SSDConfig:
-    """The widest network that costs at most so much, of the widths that are tried.
+    """The widest network that costs at most so much, of those whose width is in sixteenths.
 
     Args:
         config: the network to make narrower; a width in between costs something in between.
@@ -86,21 +46,39 @@ def widest(
         ValueError: the whole network does not cost more, or the narrowest does.
     """
     if (whole := cost(config)) <= limit:
-        raise ValueError(f"the network takes {whole:.3g} {unit}, already within {limit:g}")
-    fits, too_wide = 0, _STEPS  # sixteenths; 0 is not known to fit
+        raise ValueError(f"the network takes {whole:.3g} {unit}, already within that")
+    tried = [channels.narrower(config, step / _STEPS) for step in range(1, _STEPS)]
+    tried = [narrow for narrow in tried if narrow != config]
+    fits, too_wide = 0, 1 + len(tried)  # how many of them fit, and do not
+    lowest = whole
     while too_wide - fits > 1:
         middle = (fits + too_wide) // 2
-        if cost(channels.narrower(config, middle / _STEPS)) <= limit:
+        if (found := cost(tried[middle - 1])) <= limit:
             fits = middle
         else:
-            too_wide = middle
+            too_wide, lowest = middle, found
     if not fits:
-        lowest = cost(channels.narrower(config, 1 / _STEPS))
+        narrowest = channels.describe(tried[0] if tried else config)
         raise ValueError(
-            f"the narrowest network that is tried (width {1 / _STEPS:g}) takes {lowest:.3g} "
-            f"{unit}, more than {limit:g}"
+            f"the narrowest network that is tried ({narrowest}) takes {lowest:.3g} {unit}"
         )
-    return channels.narrower(config, fits / _STEPS)
+    return tried[fits - 1]
+
+
+def printed(cost: Callable[[SSDConfig], float], unit: str) -> Callable[[SSDConfig], float]:
+    """The cost, which prints what it returns: a measurement takes seconds.
+
+    Args:
+        cost: of a configuration.
+        unit: in words.
+    """
+
+    def measure(config: SSDConfig) -> float:
+        found = cost(config)
+        print(f"{channels.describe(config)}: {found:.1f} {unit}", file=sys.stderr)
+        return found
+
+    return measure
 
 
 def milliseconds(config: SSDConfig, classes: int, options: BackendOptions) -> float:
