@@ -246,7 +246,8 @@ def test_it_prunes_and_tunes_in_steps_and_keeps_the_ancestry(source, root, tmp_p
     compare = ["--compare", str(source), "--device", "cpu"]
     assert report.main([str(out), *compare]) == 0
     page = (out / "report.html").read_text()
-    assert "before: wide.safetensors" in page
+    assert f"before: {source.parent.name}/wide.safetensors" in page
+    assert "after: slim/best.safetensors" in page
     assert "multiplications an image" in page
 
 
@@ -404,6 +405,16 @@ def test_the_table_has_a_line_for_every_file(source, root, tmp_path):
     assert float(large[2]) > float(wide[2])  # multiplications of a larger input
     assert "gone.safetensors': cannot be read" in lines[2]
     assert lines[3].endswith("- (other classes)")
+
+
+def test_a_report_compares_only_what_can_be(finished, tmp_path, capsys):
+    write(tmp_path / "other.safetensors", weights_of(made_model(), ("cat", "dog")))
+    for file, message in (
+        (tmp_path / "other.safetensors", "/other.safetensors' has the classes cat, dog, 'slim/"),
+        (finished / "wide.safetensors", "has no validation images"),
+    ):
+        assert report.main([str(finished / "slim"), "--compare", str(file)]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_interrupted_while_measuring_it_can_be_resumed(source, root, tmp_path, monkeypatch, capsys):
