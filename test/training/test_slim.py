@@ -157,6 +157,31 @@ def test_the_mean_of_a_removed_channel_stays_in_the_biases(model, files):
         torch.testing.assert_close(plain.features(random_input())[2], whole[2])
 
 
+def test_what_lies_in_the_padding_is_not_in_the_mean(model, files):
+    def without(name):
+        """conv6.0's sums and the outputs, with and without two channels of equal values."""
+        conv = model.get_submodule(name)
+        conv.weight.data[:2], conv.bias.data[:2] = 0, 2.0
+        weights, moments = weights_of(model), activations.measure(model, files)
+        keep = {n: np.arange(count) for n, count in channels.counts(weights.config).items()}
+        keep[name] = keep[name][2:]
+        for network in (model, prune.prune(weights, keep, moments).model()):
+            sums = []
+            network.get_submodule("conv6.0").register_forward_hook(
+                lambda _module, _inputs, result, sums=sums: sums.append(result.clone())
+            )
+            with torch.inference_mode():
+                yield sums, network(random_input())
+
+    (_, whole), (_, narrow) = without("conv11.2")  # the last map has one cell
+    last = 4  # default boxes
+    for ours, other in zip(narrow, whole, strict=True):
+        torch.testing.assert_close(ours[:, -last:], other[:, -last:])
+    ((before,), _), ((after,), _) = without("conv5.3")  # read with a padding of 6
+    torch.testing.assert_close(after.mean(dim=(2, 3)), before.mean(dim=(2, 3)))
+    assert not torch.allclose(after, before)  # the border differs
+
+
 def random_input():
     return torch.randn(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
 

@@ -60,9 +60,8 @@ def prune(
 ) -> Weights:
     """A network with some of the channels of another.
 
-    The mean of what a removed channel contributed is added to the biases of those who read it (at
-    the image's border, where zeros are padded, that is too much), and normalised results keep the
-    length that their channels had.
+    The mean of what a removed channel contributed, over all positions, is added to the biases of
+    those who read it, and normalised results keep the length that their channels had.
 
     Args:
         weights: with NumPy arrays; a quantisation is left out, as ranges change.
@@ -78,6 +77,7 @@ def prune(
         name: np.setdiff1d(np.arange(count), keep[name])
         for name, count in channels.counts(weights.config).items()
     }
+    coverage = channels.coverage(weights.config)
     for name, readers in channels.readers(weights.config).items():
         if not len(removed[name]):
             continue
@@ -85,8 +85,9 @@ def prune(
             tensors[f"{name}.{part}"] = tensors[f"{name}.{part}"][keep[name]]
         for reader in readers:
             weight, bias = (f"{reader.conv}.{part}" for part in ("weight", "bias"))
-            gone = tensors[weight][:, removed[name]].astype(np.float64).sum(axis=(2, 3))
-            shift = gone @ moments[reader.reads].mean[removed[name]]
+            gone = tensors[weight][:, removed[name]].astype(np.float64)
+            means = moments[reader.reads].mean[removed[name]]
+            shift = np.einsum("oihw,hw,i->o", gone, coverage[reader.conv], means)
             tensors[bias] = (tensors[bias] + shift).astype(tensors[bias].dtype)
             tensors[weight] = tensors[weight][:, keep[name]]
     for norm, result in channels.norms(weights.config).items():
