@@ -110,7 +110,8 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
     weights = replace(read(options.weights), quantisation=None)
     records = voc.find_images(options.data, options.val_sets)
     validation, _ = load(records, weights.classes, options.exif_view, options.classes)
-    files = choose_images(options)
+    training = voc.find_images(options.data, options.sets)
+    files = voc.choose_images(training, options.images, options.seed)
     fp32, int8 = (
         BackendOptions("openvino", "cpu", precision, options.threads)
         for precision in ("fp32", "int8")
@@ -126,7 +127,7 @@ def quantise(options: argparse.Namespace, target: Path) -> None:
     result = replace(found.weights, training={**weights.training, "quantisation": record})
     check = functools.partial(check_file, result, int8, images)
     atomic.write(target, to_bytes(result), check)
-    milliseconds = speed.median_milliseconds([(result, fp32), (result, int8)], images[:1])
+    milliseconds = speed.median_milliseconds([(result, fp32), (result, int8)])
     kept = ", ".join(record["kept"]) or "none"
     print(
         f"int8: mAP {found.score:.4f} ({found.score - before:+.4f}), "
@@ -146,13 +147,6 @@ def _measure(weights: Weights, files: Sequence[Path]) -> Quantisation:
             "pip install -r requirements-training.txt"
         ) from error
     return ranges.measure(weights, files)
-
-
-def choose_images(options: argparse.Namespace) -> list[Path]:
-    """Image files to measure the ranges with, in random order."""
-    files = [record.image for record in voc.find_images(options.data, options.sets)]
-    order = np.random.default_rng(options.seed).permutation(len(files))
-    return [files[i] for i in order[: options.images]]
 
 
 def provenance(

@@ -21,6 +21,7 @@ from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
 from ssd_ros.model.not_finite import NotFiniteError
 from ssd_ros.weights import reader
+from ssd_ros.weights.weights import Weights
 from training.data import loss_objects, voc
 from training.data.samples import Sample, invalid_boxes, load
 from training.evaluation import compared, gallery, metrics, plots, predictions, templates, voc_ap
@@ -44,6 +45,9 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
     options = info["options"]
     how = BackendOptions(device=device, precision="fp32")
     network = reader.read(weights)
+    pair = _pair(before, weights, network)
+    if pair is not None and options["val_sets"] == "none":
+        raise ValueError(f"--compare {before}: the run in '{run}' has no validation images")
     detector = Detector(network, how, predictions.THRESHOLDS)
     view = options.get("exif_view", "auto")
     only = detector.classes if options.get("classes") else None
@@ -51,8 +55,6 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
     lost = loss_objects.find_lost(train, network.config)
     sets: list[tuple[str, list[Sample]]] = [(options["sets"], train)]
     validation = comparison = None
-    if before is not None and options["val_sets"] == "none":
-        raise ValueError(f"--compare: the run in '{run}' has no validation images")
     if options["val_sets"] != "none":
         records = voc.find_images(data, options["val_sets"])
         samples, _ = load(records, detector.classes, view, only)
@@ -62,9 +64,8 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
             "sets": options["val_sets"],
             **validation_section(detector, samples),
         }
-        if before is not None:
-            names, networks = (before.name, weights.name), (reader.read(before), network)
-            comparison = compared.section(names, networks, how, samples)
+        if pair is not None:
+            comparison = compared.section(pair, how, samples)
     return templates.render(
         "report.html",
         name=run.resolve().name,
@@ -76,6 +77,14 @@ def page(run: Path, weights: Path, data: Path, device: str, before: Path | None 
         sessions=info["sessions"],
         options=options,
     )
+
+
+def _pair(before: Path | None, after: Path, network: Weights) -> compared.Pair | None:
+    """What --compare asks for; the files of two runs have the same name, but another folder."""
+    if before is None:
+        return None
+    names = [f"{path.resolve().parent.name}/{path.name}" for path in (before, after)]
+    return compared.Pair((names[0], names[1]), (reader.read(before), network))
 
 
 def validation_section(detector: Detector, samples: Sequence[Sample]) -> dict[str, Any]:

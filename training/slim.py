@@ -4,257 +4,222 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import json
-import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import torch
 
-from ssd_ros import atomic
 from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.backends.pytorch import choose_device
+from ssd_ros.command_line import plural
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.layers import multiply_adds
 from ssd_ros.model.not_finite import NotFiniteError
-from ssd_ros.weights.native import config_from_text, config_to_text, write
+from ssd_ros.weights.native import write
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 from training import train
-from training.data import voc
-from training.data.samples import Sample, UnknownClassError, load
-from training.evaluation import compared, speed
-from training.slimming import activations, channels, losses, prune, sensitivity, targets
+from training.data import soundness, voc
+from training.data.samples import Sample, TrainingData, load
+from training.slimming import (
+    activations,
+    arguments,
+    channels,
+    losses,
+    narrowing,
+    plan,
+    sensitivity,
+    targets,
+)
+from training.slimming.table import Validation, table
+from training.trainer import distillation, pretrained, run_files
 from training.trainer import options as training_options
-from training.trainer import run_files
+from training.trainer.optimizer import choose_precision
+from training.trainer.options import Options
 
-PLAN, PRUNED = "slim.json", "pruned.safetensors"
 PRESET = ("--preset", "small", "--freeze", "")  # a pruned layer must be tuned, whichever it is
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.slim",
-        description="Makes a trained network narrower and faster: takes out the channels that "
-        "contribute least on training images, half of them at a time, and trains what is left "
-        "after each step. A quarter of the channels is a sixteenth of the work. What it costs in "
-        "accuracy depends on the dataset; the command measures it.",
-        epilog="All other options are those of python -m training.train, for each step; default: "
-        "--preset small, and nothing frozen.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("weights", help="weights file of a network with VGG16")
-    add("--data", required=True, help="VOC-format folder, or VOCdevkit")
-    add("--out", type=Path, required=True, help="output folder: a run as training.train's")
-    wide = parser.add_mutually_exclusive_group(required=True)
-    wide.add_argument(
-        "--width", type=float, metavar="X", help="channel multiplier of the result; SSD300 has 1"
-    )
-    wide.add_argument(
-        "--target-ms",
-        type=float,
-        metavar="X",
-        help="the widest network that takes at most so many milliseconds an image on this machine",
-    )
-    wide.add_argument(
-        "--target-flops",
-        type=float,
-        metavar="X",
-        help="the widest with at most so many multiplications, each with an addition; SSD300 with "
-        "20 classes has 31e9",
-    )
-    add(
-        "--target-precision",
-        default="int8",
-        choices=("fp32", "bf16", "int8"),
-        help="for --target-ms (default: %(default)s, as training.quantize makes it)",
-    )
-    add("--threads", type=int, default=0, metavar="N", help="for --target-ms; 0: every core")
-    add(
-        "--sensitivity",
-        action="store_true",
-        help="first measure what each layer's channels are worth, and take more from layers that "
-        "lose little, at the same number of multiplications (not exactly the same time)",
-    )
-    add(
-        "--images",
-        type=int,
-        default=128,
-        metavar="N",
-        help="training images on which channels are ranked (default: %(default)s)",
-    )
-    add("--resume", action="store_true", help="continue what is in --out")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """The command.
 
     Returns:
         The exit status: 0, 1 after an error, or 128 + the number of the signal that stopped it.
     """
-    options, rest = argument_parser().parse_known_args(arguments)
+    options, rest = arguments.parser().parse_known_args(given)
     try:
-        given = [*PRESET, "--data", options.data, *rest]
-        run = training_options.resolve([*given, "--out", str(options.out)])
-        if options.images < 1:
-            raise ValueError(f"--images must be at least 1, got {options.images}")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("training.slim runs in one process; start it without torchrun")
-        data = train.load_data(run)
-        plan = read_plan(options) or make_plan(options, run, data.samples)
-        configs = [config_from_text(text) for text in plan["steps"]]
-        files, source = [options.weights], options.weights
-        for number, config in enumerate(configs, start=1):
-            folder = options.out / f"step{number}" if number < len(configs) else options.out
-            start = folder / PRUNED
-            if not start.exists():
-                write(start, pruned(read(source), config, data.samples, options, run))
-            resume = ["--resume"] if (folder / run_files.RUN_INFO).exists() else []
-            command = [*given, "--out", str(folder), "--init", str(start), *resume]
-            if status := train.main(command):
-                return status
-            # Not the best: the validation images would have a say in the next step.
-            source = folder / run_files.LAST
-            files += [start, source]
-        files[-1] = options.out / run_files.BEST
-        print(compare(files, run))
+        return slim(options, rest)
     except (ValueError, OSError, NotFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # while measuring; a training ends by itself, with a checkpoint
+        begun = (options.out / plan.PLAN).exists()
+        print(f"interrupted{'; continue with --resume' if begun else ''}", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def slim(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Prunes and trains step by step, and prints the table.
+
+    Args:
+        options: of this command.
+        rest: options of training.train.
+
+    Returns:
+        The exit status of the training that was stopped or failed, else 0.
+
+    Raises:
+        ValueError, OSError, NotFiniteError: an option, weights or the dataset cannot be used.
+    """
+    arguments.check(options, rest)
+    given = [*PRESET, "--data", options.data, *rest]
+    run = training_options.resolve(
+        [*given, "--init", options.weights, "--width", "0", "--out", str(options.out)]
+    )
+    data = train.load_data(run)
+    steps = find_plan(options, run, data)
+    folders = steps.folders(options.out)
+    source, files = options.weights, [options.weights]
+    for number, (folder, config) in enumerate(zip(folders, steps.steps, strict=True), start=1):
+        start = folder / plan.PRUNED
+        if not start.exists():
+            print(f"step {number} of {len(folders)}: {channels.describe(config)}", file=sys.stderr)
+            files_to_rank = images(data.samples, options.images, run)
+            write(start, pruned(read(source), config, files_to_rank, choose_device(run.device)))
+        # Where the next step has begun, more training would not reach it.
+        if not any((later / plan.PRUNED).exists() for later in folders[number:]):
+            own = ["--out", str(folder)]
+            if (folder / run_files.RUN_INFO).exists():
+                own.append("--resume")
+            if not (folder / run_files.CHECKPOINT).exists():  # it has them, and maybe other paths
+                own += ["--init", str(start), "--width", "0"]
+            if status := train.main([*given, *own]):
+                return status
+        # Not the best: the validation images would have a say in the next step.
+        source = folder / run_files.LAST
+        files += [start, source]
+    files[-1] = options.out / run_files.BEST
+    print("measuring the networks for the table", file=sys.stderr)
+    records, only = [sample.record for sample in data.val_samples], train.chosen_classes(run)
+    print(table(files, Validation(records, data.classes, run.exif_view, only)))
     return 0
 
 
-def read_plan(options: argparse.Namespace) -> dict[str, Any] | None:
-    """The plan in --out, None where there is none.
+def find_plan(options: argparse.Namespace, run: Options, data: TrainingData) -> plan.Plan:
+    """The plan in --out, or a new one that is written there.
 
     Raises:
-        ValueError: --resume is missing, or the plan is of other weights, or broken.
+        ValueError, OSError: --resume is missing or too much, the options differ from those of the
+            run to resume, or the run cannot begin.
     """
-    path = options.out / PLAN
-    if not path.exists():
-        if options.resume:
-            raise ValueError(f"'{options.out}' holds no {PLAN}; omit --resume to start one there")
-        return None
-    if not options.resume:
+    names = (*arguments.TARGETS, "target_precision", "sensitivity", "images")
+    asked = {"weights": options.weights, **{name: getattr(options, name) for name in names}}
+    digest = plan.digest(options.weights)
+    found = plan.read(options.out)
+    if options.resume:
+        if found is None:
+            raise ValueError(
+                f"'{options.out}' holds no {plan.PLAN}; omit --resume to start one there"
+            )
+        found.check(asked, run, digest)
+        return found
+    if found is not None:
         raise ValueError(
             f"'{options.out}' holds a run; continue with --resume, or choose another --out"
         )
-    try:
-        plan = dict(json.loads(path.read_text()))
-        for text in plan["steps"]:
-            config_from_text(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{path}' is not a plan of training.slim: {error!r}") from None
-    asked = _asked(options)
-    if plan.get("asked") != asked:
-        raise ValueError(f"'{path}' is for {plan.get('asked')}, not for {asked}")
-    return plan
-
-
-def make_plan(
-    options: argparse.Namespace, run: training_options.Options, samples: Sequence[Sample]
-) -> dict[str, Any]:
-    """How many channels are left after each step; written to --out."""
+    plan.check_unused(options.out)
     weights = read(options.weights)
-    channels.readers(weights.config)  # refuses what cannot be pruned
-    target = _target(options, weights)
-    if options.sensitivity:
-        device = choose_device(run.device)
-        moments = activations.measure(
-            weights.model().to(device), choose_images(samples, options.images, run.seed)
+    check_training(options, weights, run, data)
+    configs = channels.halvings(weights.config, choose_channels(options, weights, run, data))
+    made = plan.Plan(asked, tuple(configs), training_options.as_dict(run), digest)
+    plan.write(options.out, made)
+    before = channels.describe(weights.config)
+    print(f"from {before} in {plural(len(configs), 'step')}", file=sys.stderr)
+    return made
+
+
+def check_training(
+    options: argparse.Namespace, weights: Weights, run: Options, data: TrainingData
+) -> None:
+    """Checks what the trainings would refuse, before minutes are spent on measurements.
+
+    Raises:
+        ValueError, OSError: the weights cannot be pruned, or an option cannot be used.
+    """
+    try:
+        channels.readers(weights.config)
+    except ValueError as error:
+        raise ValueError(f"'{options.weights}': {error}") from None
+    choose_precision(run.precision, choose_device(run.device))
+    soundness.check_boxes(data.samples, data.classes)
+    pretrained.layers(weights.model(), run.freeze)
+    if run.teacher:
+        distillation.read_teacher(run.teacher, data.classes, weights.config)
+    missing = [name for name in data.classes if name not in weights.classes]
+    if options.sensitivity and missing:
+        raise ValueError(
+            f"--sensitivity measures the loss of '{options.weights}', which has no class "
+            f"'{missing[0]}' (of the dataset) but {', '.join(weights.classes)}; omit it, or choose "
+            "classes that it has with --classes"
         )
-        known, _ = load(
-            [s.record for s in samples], weights.classes, run.exif_view, train.chosen_classes(run)
-        )
-        costs = sensitivity.measure(weights, moments, losses.mean_loss(known, run.seed, device))
-        print(sensitivity.format_table(weights.config, costs), file=sys.stderr)
-        limit = multiply_adds(target, 1)
-        target = sensitivity.allocate(weights.config, costs, limit)
-    steps = channels.halvings(weights.config, target)
-    plan = {"asked": _asked(options), "steps": [config_to_text(config) for config in steps]}
-    atomic.write(options.out / PLAN, (json.dumps(plan, indent=2) + "\n").encode())
-    return plan
 
 
-def _asked(options: argparse.Namespace) -> dict[str, Any]:
-    """What a plan depends on."""
-    names = ("width", "target_ms", "target_flops", "target_precision", "sensitivity", "images")
-    return {"weights": str(options.weights), **{name: getattr(options, name) for name in names}}
-
-
-def _target(options: argparse.Namespace, weights: Weights) -> SSDConfig:
-    """The configuration that --width, --target-ms or --target-flops ask for.
+def choose_channels(
+    options: argparse.Namespace, weights: Weights, run: Options, data: TrainingData
+) -> SSDConfig:
+    """The configuration that --width, --target-ms or --target-flops, and --sensitivity ask for.
 
     Raises:
         ValueError: there is none, or it is not narrower than the weights.
     """
-    count = len(weights.classes)
+    config, classes = weights.config, len(weights.classes)
+    name = next(name for name in arguments.TARGETS if getattr(options, name) is not None)
+    try:
+        target = _target(options, config, classes)
+    except ValueError as error:
+        flag = f"--{name.replace('_', '-')} {getattr(options, name):g}"
+        raise ValueError(f"{flag}: {error}") from None
+    if not options.sensitivity:
+        return target
+    limit = multiply_adds(target, classes)
+    sensitivity.check_limit(config, limit, classes)
+    device, files = choose_device(run.device), images(data.samples, options.images, run)
+    moments = activations.measure(weights.model().to(device), files)
+    records, only = [sample.record for sample in data.samples], train.chosen_classes(run)
+    samples, _ = load(records, weights.classes, run.exif_view, only)
+    costs = sensitivity.measure(weights, moments, losses.mean_loss(samples, run.seed, device))
+    found = sensitivity.allocate(config, costs, limit, classes)
+    print(sensitivity.format_table(config, costs, found), file=sys.stderr)
+    return found
+
+
+def _target(options: argparse.Namespace, config: SSDConfig, classes: int) -> SSDConfig:
     if options.width is not None:
-        target = channels.narrower(weights.config, options.width)
-    elif options.target_flops is not None:
-        target = targets.widest(
-            weights.config, lambda c: multiply_adds(c, count), options.target_flops
+        return targets.of_width(config, options.width)
+    if options.target_flops is not None:
+        return targets.widest(
+            config, lambda c: multiply_adds(c, classes), options.target_flops, "multiply-adds"
         )
-    else:
-        how = BackendOptions("auto", "cpu", options.target_precision, options.threads)
-        cost = functools.partial(targets.milliseconds, classes=count, options=how)
-        target = targets.widest(weights.config, cost, options.target_ms)
-    if target == weights.config:
-        raise ValueError(f"'{options.weights}' is already as narrow as that")
-    return target
+    how = BackendOptions("auto", "cpu", options.target_precision, options.threads)
+    unit = f"ms an image in {options.target_precision}"
+    cost = targets.printed(lambda c: targets.milliseconds(c, classes, how), unit)
+    return targets.widest(config, cost, options.target_ms, unit)
 
 
-def choose_images(samples: Sequence[Sample], count: int, seed: int) -> list[Path]:
-    """Image files to rank channels on, in random order."""
-    order = np.random.default_rng(seed).permutation(len(samples))
-    return [samples[i].record.image for i in order[:count]]
+def images(samples: Sequence[Sample], count: int, run: Options) -> list[Path]:
+    """Image files on which channels are ranked."""
+    return voc.choose_images([sample.record for sample in samples], count, run.seed)
 
 
 def pruned(
-    weights: Weights,
-    config: SSDConfig,
-    samples: Sequence[Sample],
-    options: argparse.Namespace,
-    run: training_options.Options,
+    weights: Weights, config: SSDConfig, files: Sequence[Path], device: torch.device
 ) -> Weights:
-    """The weights with the channels of a configuration, and a note of where they come from."""
-    model = weights.model().to(choose_device(run.device))
-    moments = activations.measure(model, choose_images(samples, options.images, run.seed))
-    keep = prune.choose(prune.importance(weights, moments), config)
+    """The narrower network with a note of where it comes from; see `narrowing.narrow`."""
     note = {"pruned_from": dict(weights.training), "width": config.width}
-    return replace(prune.prune(weights, keep, moments), training=note)
-
-
-def compare(files: Sequence[str | Path], run: training_options.Options) -> str:
-    """A table of the networks: size, work, time in fp32, and mAP."""
-    how = BackendOptions("auto", "auto", "fp32")
-    networks = [replace(read(file), quantisation=None) for file in files]
-    rows = [f"{'':<40} {'MB':>6} {'GMACs':>6} {'ms':>7}  mAP (VOC2007)"]
-    costs = compared.costs(networks, how)
-    for file, weights, cost in zip(files, networks, costs, strict=True):
-        figures = f"{cost.megabytes:6.1f} {cost.multiplications:6.2f} {cost.milliseconds:7.1f}"
-        rows.append(f"{str(file)[-40:]:<40} {figures}  {_score(weights, how, run)}")
-    return "\n".join(rows)
-
-
-def _score(weights: Weights, how: BackendOptions, run: training_options.Options) -> str:
-    if run.val_sets == "none":
-        return "-"
-    records = voc.find_images(Path(run.data), run.val_sets)
-    try:
-        samples, _ = load(records, weights.classes, run.exif_view, train.chosen_classes(run))
-    except UnknownClassError:
-        return "- (has other classes)"
-    try:
-        return f"{speed.mean_ap(samples, how, weights):.4f}"
-    except speed.UndefinedError:
-        return "- (no object counts)"
+    return replace(narrowing.narrow(weights, config, files, device), training=note)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from ssd_ros.weights.native import to_bytes, write
 from ssd_ros.weights.reader import read
 from ssd_ros.weights.weights import Weights
 from training import evaluate, quantize
+from training.data import voc
 from training.quantisation import search
 
 pytest.importorskip("nncf", reason="needs requirements-training.txt")
@@ -104,14 +105,11 @@ def test_ranges_are_those_of_the_images(weights, root):
 
 
 def test_the_same_seed_chooses_the_same_images(root):
-    def chosen(*more: str) -> list[str]:
-        arguments = ["w", "--data", str(root), "--images", "4", *more]
-        options = quantize.argument_parser().parse_args(arguments)
-        return [file.name for file in quantize.choose_images(options)]
-
-    assert len(chosen()) == 4
-    assert chosen() == chosen()
-    assert chosen() != chosen("--seed", "1")
+    records = voc.find_images(root, "trainval")
+    assert len(set(voc.choose_images(records, 4, seed=0))) == 4
+    assert voc.choose_images(records, 4, seed=0) == voc.choose_images(records, 4, seed=0)
+    assert voc.choose_images(records, 4, seed=0) != voc.choose_images(records, 4, seed=1)
+    assert len(voc.choose_images(records, 1000, seed=0)) == len(records)
 
 
 def test_the_convolutions_with_the_largest_error_are_kept_until_the_map_is_reached(images):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pruned network computes what the whole one does where nothing of value went."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from made_dataset import make_set
+from made_weights import with_input_of_320_pixels
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssd_ros.detector import network_input
@@ -23,7 +26,8 @@ from ssd_ros.weights import reader
 from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 from training import report, slim, train
-from training.slimming import activations, channels, prune, sensitivity, targets
+from training.data import voc
+from training.slimming import activations, channels, prune, sensitivity, table, targets
 from training.slimming.activations import Moments
 from training.trainer import distillation, run_files
 
@@ -47,17 +51,21 @@ def files(root):
 
 @pytest.fixture
 def model():
+    return made_model()
+
+
+def made_model(width=WIDTH, **more):
     torch.manual_seed(0)
-    model = SSD(2, WIDTH).eval()
+    model = SSD(2, width, **more).eval()
     for name, tensor in model.state_dict().items():
         if name.endswith("bias"):
             tensor.normal_(0.05, 0.1)
     return model
 
 
-def weights_of(model):
+def weights_of(model, classes=("disc", "square")):
     tensors = {key: tensor.numpy().copy() for key, tensor in model.state_dict().items()}
-    return Weights(tensors, ("disc", "square"), model.config, {"note": "made"})
+    return Weights(tensors, classes, model.config, {"note": "made"})
 
 
 def outputs(model, files):
@@ -79,7 +87,7 @@ def test_readers_are_the_next_layers_and_the_heads():
     }
     assert {r.conv for r in found["conv7.0"]} == {"conv8.1", "scores.1", "offsets.1"}
     assert {r.conv for r in found["conv11.2"]} == {"scores.5", "offsets.5"}
-    with pytest.raises(ValueError, match="backbone vgg16 can be made narrower, got resnet50"):
+    with pytest.raises(ValueError, match="backbone vgg16 can be pruned, this one has resnet50"):
         channels.readers(RESNET50)
 
 
@@ -143,9 +151,35 @@ def test_the_mean_of_a_removed_channel_stays_in_the_biases(model, files):
     narrow = found.model().features(random_input())
     for ours, other in zip(narrow[2:], whole[2:], strict=True):
         torch.testing.assert_close(ours, other)
-    plain = prune.prune(weights, keep, moments, correct=False).model()
+    without = {name: replace(found, mean=0 * found.mean) for name, found in moments.items()}
+    plain = prune.prune(weights, keep, without).model()
     with pytest.raises(AssertionError):
         torch.testing.assert_close(plain.features(random_input())[2], whole[2])
+
+
+def test_what_lies_in_the_padding_is_not_in_the_mean(model, files):
+    def without(name):
+        """conv6.0's sums and the outputs, with and without two channels of equal values."""
+        conv = model.get_submodule(name)
+        conv.weight.data[:2], conv.bias.data[:2] = 0, 2.0
+        weights, moments = weights_of(model), activations.measure(model, files)
+        keep = {n: np.arange(count) for n, count in channels.counts(weights.config).items()}
+        keep[name] = keep[name][2:]
+        for network in (model, prune.prune(weights, keep, moments).model()):
+            sums = []
+            network.get_submodule("conv6.0").register_forward_hook(
+                lambda _module, _inputs, result, sums=sums: sums.append(result.clone())
+            )
+            with torch.inference_mode():
+                yield sums, network(random_input())
+
+    (_, whole), (_, narrow) = without("conv11.2")  # the last map has one cell
+    last = 4  # default boxes
+    for ours, other in zip(narrow, whole, strict=True):
+        torch.testing.assert_close(ours[:, -last:], other[:, -last:])
+    ((before,), _), ((after,), _) = without("conv5.3")  # read with a padding of 6
+    torch.testing.assert_close(after.mean(dim=(2, 3)), before.mean(dim=(2, 3)))
+    assert not torch.allclose(after, before)  # the border differs
 
 
 def random_input():
@@ -175,12 +209,19 @@ def test_the_widest_network_within_a_limit():
         return multiply_adds(config, 20)
 
     limit = cost(PAPER_VOC) / 4
-    found = targets.widest(PAPER_VOC, cost, limit)
+    found = targets.widest(PAPER_VOC, cost, limit, "multiply-adds")
     assert found == PAPER_VOC.with_width(0.5) or cost(found) <= limit
     assert cost(found) > 0.8 * limit
-    assert targets.widest(PAPER_VOC, cost, 1e12) == PAPER_VOC
-    with pytest.raises(ValueError, match=r"costs .*, more than 10"):
-        targets.widest(PAPER_VOC, cost, 10)
+    with pytest.raises(ValueError, match=r"takes 3.14e.10 multiply-adds, already within that"):
+        targets.widest(PAPER_VOC, cost, 1e12, "multiply-adds")
+    with pytest.raises(ValueError, match=r"\(width 0.0625\) takes .* multiply-adds"):
+        targets.widest(PAPER_VOC, cost, 10, "multiply-adds")
+
+
+def test_a_network_is_never_its_own_target():
+    narrow, costs = PAPER_VOC.with_width(0.125), iter([9.0, 1.0, 1.0, 1.0, 1.0])
+    found = targets.widest(narrow, lambda config: next(costs), 5, "ms")  # as noise may be
+    assert found == narrow.with_width(0.0625)
 
 
 def test_layers_that_lose_nothing_give_most():
@@ -188,11 +229,14 @@ def test_layers_that_lose_nothing_give_most():
     costs = sensitivity.Costs(
         1.0, {name: (1.0,) * 3 if name == "conv6.0" else (2.0, 3.0, 4.0) for name in full}
     )
-    limit = multiply_adds(PAPER_VOC, 1) * 0.8
-    found = channels.counts(sensitivity.allocate(PAPER_VOC, costs, limit))
+    limit = multiply_adds(PAPER_VOC, 90) * 0.8
+    config = sensitivity.allocate(PAPER_VOC, costs, limit, 90)
+    found = channels.counts(config)
     assert found["conv6.0"] == 256  # the least that was measured
-    assert multiply_adds(channels.with_counts(PAPER_VOC, found), 1) <= limit
+    assert multiply_adds(config, 90) <= limit
     assert all(count % 8 == 0 for count in found.values())
+    table = sensitivity.format_table(PAPER_VOC, costs, config)
+    assert "conv6.0     1.000    1.000    1.000  256 of 1024" in table
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -205,7 +249,8 @@ def source(model, tmp_path):
 
 
 def arguments(source, root, out, *more):
-    width = [] if {"--target-ms", "--target-flops"} & {*more} else ["--width", str(WIDTH / 4)]
+    narrow = {"--target-ms", "--target-flops", "--width"} & {*more}
+    width = [] if narrow else ["--width", str(WIDTH / 4)]
     return [str(source), "--data", str(root), "--out", str(out), *width, *QUICK, *more]
 
 
@@ -222,12 +267,192 @@ def test_it_prunes_and_tunes_in_steps_and_keeps_the_ancestry(source, root, tmp_p
     assert slim.main(arguments(source, root, out)) == 1
     assert "holds a run; continue with --resume" in capsys.readouterr().err
     assert slim.main(arguments(source, root, out, "--resume", "--width", "0.0625")) == 1
-    assert "is for {" in capsys.readouterr().err
+    assert "--width 0.0625 differs: the run to resume has 0.03125" in capsys.readouterr().err
     compare = ["--compare", str(source), "--device", "cpu"]
     assert report.main([str(out), *compare]) == 0
     page = (out / "report.html").read_text()
-    assert "before: wide.safetensors" in page
+    assert f"before: {source.parent.name}/wide.safetensors" in page
+    assert "after: slim/best.safetensors" in page
     assert "multiplications an image" in page
+
+
+@pytest.fixture(scope="module")
+def finished(root, tmp_path_factory):
+    """The folder of a run in two steps, beside its weights; tests work on copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    write(folder / "wide.safetensors", weights_of(made_model()))
+    made = arguments(folder / "wide.safetensors", root, folder / "slim", "--val-sets", "none")
+    assert slim.main(made) == 0
+    return folder
+
+
+@pytest.fixture
+def resumed(finished, root, tmp_path, monkeypatch, capsys):
+    """A function that resumes a copy of that run with more options, and returns what is printed."""
+    shutil.copytree(finished / "slim", tmp_path / "slim")
+
+    def run(*more, status=0):
+        monkeypatch.chdir(tmp_path)  # a run may be moved
+        source = finished / "wide.safetensors"
+        given = arguments(source, root, "slim", "--val-sets", "none", "--resume", *more)
+        capsys.readouterr()
+        assert slim.main(given) == status
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--lr", "1"], "--lr 1.0 differs from the run to resume, which has 0.0002"),
+        (["--seed", "3"], "--seed 3 differs"),
+        (["--teacher", "x"], "--teacher x differs"),
+        (["--images", "1"], "--images 1 differs: the run to resume has 2"),
+        (["--sensitivity"], "--sensitivity True differs: the run to resume has False"),
+    ],
+)
+def test_resumed_with_another_option_it_says_which(resumed, tmp_path, more, message):
+    shutil.rmtree(tmp_path / "slim" / "step1")  # so that no training of a step compares them
+    assert message in resumed(*more, status=1).err
+
+
+def test_more_iterations_are_those_of_the_last_step(resumed, tmp_path):
+    first, last = (tmp_path / "slim" / part / run_files.LAST for part in ("step1", ""))
+    before = first.read_bytes()
+    resumed("--iterations", "4")
+    assert first.read_bytes() == before
+    assert reader.read(last).training["iterations"] == 4
+
+
+def test_other_weights_are_not_those_that_were_pruned(finished, resumed):
+    source, copy = finished / "wide.safetensors", finished / "copy.safetensors"
+    source.rename(copy)
+    try:
+        table = resumed().out  # the trained networks do not need them
+        assert f"weights file '{source}': cannot be read" in table
+        assert table.count("no validation images") == 4
+        write(source, weights_of(made_model(), ("cat", "dog")))
+        assert "has changed since the run to resume began" in resumed(status=1).err
+    finally:
+        copy.replace(source)
+
+
+def test_a_plan_without_options_and_digest_is_resumed(resumed, tmp_path):
+    path = tmp_path / "slim" / "slim.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({"asked": values["asked"], "steps": values["steps"]}))
+    assert resumed().out.count("\n") == 6
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"asked": {}, "steps": []}', '{"steps": [1]}'])
+def test_a_broken_plan_is_named(resumed, tmp_path, text):
+    (tmp_path / "slim" / "slim.json").write_text(text)
+    assert "'slim/slim.json' is not a plan of training.slim" in resumed(status=1).err
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "step1", "checkpoint.pt"])
+def test_nothing_is_overwritten(source, root, tmp_path, capsys, name):
+    out = tmp_path / "slim"
+    out.mkdir()
+    shutil.copy(source, out / name)
+    assert slim.main(arguments(out / name, root, out)) == 1
+    assert f"holds '{name}', which would be overwritten" in capsys.readouterr().err
+    assert (out / name).read_bytes() == source.read_bytes()
+    assert list(out.iterdir()) == [out / name]
+    assert slim.main(arguments(source, root, out / name)) == 1
+    assert "is a file, expected a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--width", "nan"], "--width must be above 0, got nan"),
+        (["--width", "0.5"], "--width 0.5: no layer of the network (width 0.125) is wider"),
+        (["--width", "5"], "--width 5: width must be above 0 and at most 4, got 5"),
+        (["--target-flops", "-1"], "--target-flops must be above 0, got -1.0"),
+        (["--init", "vgg16"], "--init is no option of the trainings here"),
+        (["--init-lay", "conv1"], "--init-layers is no option of the trainings here"),
+        (["--freeze", "conv99"], "unknown layer 'conv99'"),
+        (["--device", "cuda:99"], "device 'cuda:99' not found"),
+        (["--teacher", "OTHER"], "has the classes cat, dog, the training has disc, square"),
+        (["--width", "0.02", "--sensitivity"], "--sensitivity keeps at least 25% of each layer's"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_measured(
+    source, root, tmp_path, capsys, more, message
+):
+    other = tmp_path / "other.safetensors"
+    write(other, weights_of(made_model(), ("cat", "dog")))
+    more = [str(other) if text == "OTHER" else text for text in more]
+    out = tmp_path / "slim"
+    assert slim.main(arguments(source, root, out, *more)) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert not out.exists()
+
+
+def test_sensitivity_needs_the_classes_of_the_data(root, tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    write(other, weights_of(made_model(), ("cat", "disc")))
+    assert slim.main(arguments(other, root, tmp_path / "slim", "--sensitivity")) == 1
+    assert "which has no class 'square'" in capsys.readouterr().err
+
+
+def test_options_of_the_training_hold_in_each_step(root, source, tmp_path, capsys):
+    out = tmp_path / "slim"
+    more = ["--width", "0.0625", "--preset", "demo", "--freeze", "conv1", "--no-batch-norm"]
+    more += ["--store", "fp32"]
+    assert slim.main(arguments(source, root, out, *more)) == 0
+    before, after = (
+        reader.read(out / name).tensors for name in ("pruned.safetensors", "last.safetensors")
+    )
+    same = {key for key in after if np.array_equal(before[key], after[key])}
+    kernels = {key for key in same if key.startswith("conv") and key.endswith("weight")}
+    assert kernels == {"conv1.1.weight", "conv1.2.weight"}
+
+
+def test_the_table_has_a_line_for_every_file(source, root, tmp_path):
+    write(
+        tmp_path / "large.safetensors",
+        weights_of(made_model(config=with_input_of_320_pixels(PAPER_VOC))),
+    )
+    write(tmp_path / "other.safetensors", weights_of(made_model(), ("disc", "cat")))
+    names = ("wide", "gone", "other", "large")
+    files = [tmp_path / f"{name}.safetensors" for name in names]
+    records = voc.find_images(root, "test")
+    only = ["disc", "square"]
+    lines = table.table(files, table.Validation(records, only, "auto", only)).splitlines()
+    assert [len(lines), lines[0].split()[-2:]] == [5, ["mAP", "(VOC2007)"]]
+    wide, large = (lines[k].split() for k in (1, 4))
+    assert [len(wide), float(wide[-1]) >= 0] == [5, True]
+    assert float(large[2]) > float(wide[2])  # multiplications of a larger input
+    assert "gone.safetensors': cannot be read" in lines[2]
+    assert lines[3].endswith("- (other classes)")
+
+
+def test_a_report_compares_only_what_can_be(finished, tmp_path, capsys):
+    write(tmp_path / "other.safetensors", weights_of(made_model(), ("cat", "dog")))
+    for file, message in (
+        (tmp_path / "other.safetensors", "/other.safetensors' has the classes cat, dog, 'slim/"),
+        (finished / "wide.safetensors", "has no validation images"),
+    ):
+        assert report.main([str(finished / "slim"), "--compare", str(file)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_interrupted_while_measuring_it_can_be_resumed(source, root, tmp_path, monkeypatch, capsys):
+    out, measure = tmp_path / "slim", activations.measure
+    monkeypatch.setattr(activations, "measure", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert slim.main(arguments(source, root, out, "--sensitivity", "--width", "0.0625")) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not out.exists()
+    more = ["--width", "0.0625", "--val-sets", "none"]
+    assert slim.main(arguments(source, root, out, *more)) == 130
+    assert "interrupted; continue with --resume" in capsys.readouterr().err
+    monkeypatch.setattr(activations, "measure", measure)
+    assert slim.main(arguments(source, root, out, *more, "--resume")) == 0
 
 
 def test_killed_in_any_step_it_ends_as_if_undisturbed(source, root, tmp_path):
@@ -294,7 +519,9 @@ def test_milliseconds_are_measured_on_this_machine(source, root, tmp_path, capsy
     assert slim.main(arguments(source, root, out, "--target-ms", "1e-6")) == 1
     assert "the narrowest network" in capsys.readouterr().err
     assert slim.main(arguments(source, root, out, "--target-ms", "1e6")) == 1
-    assert "is already as narrow as that" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "width 0.125: " in printed  # what was measured
+    assert "--target-ms 1e+06: the network takes" in printed
 
 
 # --- pretrained features, and a teacher --------------------------------------------------------
@@ -331,10 +558,10 @@ def test_a_teacher_is_learned_from(model, source, root, tmp_path, capsys):
     assert float(sum(same)) == pytest.approx(0, abs=1e-3)
     other = distillation.distillation_loss(swapped + torch.randn(3), offsets + 1, *known)
     assert all(float(part) > 1 for part in other)
-    with pytest.raises(ValueError, match=r"has the classes disc, square, the training disc"):
+    with pytest.raises(ValueError, match=r"has the classes disc, square, the training has disc"):
         distillation.read_teacher(str(source), ["disc"], model.config)
     clipped = replace(model.config, clip="size")
-    with pytest.raises(ValueError, match="has other clip than"):
+    with pytest.raises(ValueError, match="has clip none, the trained network size"):
         distillation.read_teacher(str(source), ["disc", "square"], clipped)
     out = tmp_path / "run"
     given = ["--data", str(root), "--out", str(out), "--val-sets", "none", *QUICK[:-2]]

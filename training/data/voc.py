@@ -137,6 +137,18 @@ def find_images(root: Path, names: str) -> list[ImageRecord]:
     return records
 
 
+def choose_images(records: Sequence[ImageRecord], count: int, seed: int) -> list[Path]:
+    """Image files of an image set, chosen at random and in random order.
+
+    Args:
+        records: the image set.
+        count: how many, or all where there are fewer.
+        seed: of the choice.
+    """
+    order = np.random.default_rng(seed).permutation(len(records))
+    return [records[i].image for i in order[:count]]
+
+
 def _only(files: Sequence[Path]) -> Path:
     if len(files) > 1:
         raise VOCError(f"'{files[0]}' and '{files[1].name}' have the same name; remove one of them")

@@ -17,33 +17,48 @@ from training.data.samples import Sample
 from training.evaluation import gallery, metrics, predictions, speed
 
 
-def section(
-    names: Sequence[str],
-    networks: Sequence[Weights],
-    options: BackendOptions,
-    samples: Sequence[Sample],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Pair:
+    """Two networks with the same classes, before and after.
+
+    Attributes:
+        names: of their files, for people.
+        networks: their weights.
+
+    Raises:
+        ValueError: they have different classes.
+    """
+
+    names: tuple[str, str]
+    networks: tuple[Weights, Weights]
+
+    def __post_init__(self) -> None:
+        before, after = (weights.classes for weights in self.networks)
+        if set(before) != set(after):
+            raise ValueError(
+                f"'{self.names[0]}' has the classes {', '.join(before)}, "
+                f"'{self.names[1]}' has {', '.join(after)}"
+            )
+
+
+def section(pair: Pair, options: BackendOptions, samples: Sequence[Sample]) -> dict[str, Any]:
     """What the template shows of two networks.
 
     Args:
-        names: of their files.
-        networks: before and after; the samples have the second's classes.
+        pair: the networks.
         options: how they run.
-        samples: the validation images.
+        samples: the validation images, with the second's classes.
 
     Raises:
-        ValueError: they have different classes, or an image cannot be read.
+        ValueError: an image cannot be read.
     """
-    classes = networks[1].classes
-    if set(networks[0].classes) != set(classes):
-        raise ValueError(
-            f"'{names[0]}' has the classes {', '.join(networks[0].classes)}, "
-            f"'{names[1]}' has {', '.join(classes)}"
-        )
+    networks, classes = pair.networks, pair.networks[1].classes
     ground_truth = predictions.annotated(samples)
     results, drawings = [], []
     for weights in networks:
-        found = predictions.detect(Detector(weights, options, predictions.THRESHOLDS), samples)
+        detector = Detector(weights, options, predictions.THRESHOLDS)
+        found = predictions.detect(detector, samples)
+        detector.close()
         label = np.array([classes.index(name) for name in weights.classes])[found.label]
         found = replace(found, label=label)
         results.append(metrics.compute_metrics(found, ground_truth, classes))
@@ -62,7 +77,7 @@ def section(
         ("tensors, MB", before.megabytes, after.megabytes),
     ]
     return {
-        "names": names,
+        "names": pair.names,
         "rows": rows,
         "images": gallery.differences(*drawings),
     }
@@ -74,7 +89,7 @@ class Cost:
 
     Attributes:
         milliseconds: median time of the network alone on one image.
-        multiplications: on one image, in 1e9.
+        multiplications: on one image, each with an addition, in 1e9.
         megabytes: of its tensors in float32.
     """
 
@@ -84,10 +99,8 @@ class Cost:
 
 
 def costs(networks: Sequence[Weights], options: BackendOptions) -> list[Cost]:
-    """The costs of networks that run in the same way, with the same input size."""
-    side = networks[0].config.input_size
-    image = np.zeros((1, side, side, 3), np.uint8)
-    times = speed.median_milliseconds([(weights, options) for weights in networks], image)
+    """The costs of networks that run in the same way; the times are measured here."""
+    times = speed.median_milliseconds([(weights, options) for weights in networks])
     return [
         Cost(
             milliseconds,

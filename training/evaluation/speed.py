@@ -39,20 +39,21 @@ def mean_ap(samples: Sequence[Sample], options: BackendOptions, weights: Weights
     return float(score)
 
 
-def median_milliseconds(
-    networks: Sequence[tuple[Weights, BackendOptions]], image: np.ndarray
-) -> list[float]:
-    """Median time of each network on one image, without post-processing; they take turns.
+def median_milliseconds(networks: Sequence[tuple[Weights, BackendOptions]]) -> list[float]:
+    """Median time of each network on a black image, without post-processing; they take turns.
 
     Args:
         networks: weights, and how they run.
-        image: uint8 (1, S, S, 3), RGB.
     """
     backends = [create(weights, options) for weights, options in networks]
+    sides = [weights.config.input_size for weights, _ in networks]
+    images = [np.zeros((1, side, side, 3), np.uint8) for side in sides]
     seconds = np.empty((TIMED_RUNS, len(backends)))
     for run in range(-1, TIMED_RUNS):  # the first is a warm-up, and overwritten
-        for k, backend in enumerate(backends):
+        for k, (backend, image) in enumerate(zip(backends, images, strict=True)):
             start = time.perf_counter()
             backend.infer(image)
             seconds[run, k] = time.perf_counter() - start
+    for backend in backends:
+        backend.close()
     return [float(median) for median in 1000 * np.median(seconds, axis=0)]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ssd_ros.detector import network_input
 from ssd_ros.image import Image
 from ssd_ros.io import image_files
 from ssd_ros.model.ssd import SSD
 from ssd_ros.model.steps import Step, walk
+from training.trainer import progress
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def measure(model: SSD, files: Sequence[Path], batch: int = 4) -> dict[str, Mome
         return result
 
     device = next(model.parameters()).device
-    with tqdm(total=len(files), desc="activations", unit="image", disable=None, leave=False) as bar:
+    with progress.bar(total=len(files), desc="activations", unit="image", leave=False) as bar:
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
             images = network_input(

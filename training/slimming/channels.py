@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ssd_ros.model.config import SSDConfig
-from ssd_ros.model.layers import convolutions, heads, network
-from ssd_ros.model.steps import Conv, Norm, Step, walk
+from ssd_ros.model.layers import convolutions, heads, multiply_adds, network
+from ssd_ros.model.steps import INPUT, Conv, Norm, Step, side_of, walk
 
 MULTIPLE = 8  # for the vector units, as `config.scaled_channels`
 
@@ -36,7 +38,7 @@ def readers(config: SSDConfig) -> dict[str, tuple[Reader, ...]]:
     """
     if config.backbone != "vgg16":
         raise ValueError(
-            f"only networks with the backbone vgg16 can be made narrower, got {config.backbone}"
+            f"only networks with the backbone vgg16 can be pruned, this one has {config.backbone}"
         )
     origin = origins(config)
     found: dict[str, list[Reader]] = {conv.name: [] for conv in convolutions(config)}
@@ -64,6 +66,28 @@ def norms(config: SSDConfig) -> dict[str, str]:
     return {step.name: step.reads[0] for step in network(config).steps if isinstance(step, Norm)}
 
 
+def coverage(config: SSDConfig) -> dict[str, np.ndarray]:
+    """For each convolution, heads included, how often each place of its kernel lies in the map.
+
+    float64 (K, K), shares of the positions of its result: at the others the place lies in the
+    padding, as 8 of 9 do in a 3x3 kernel on a map of one cell.
+    """
+    sides = {INPUT: config.input_size}
+
+    def compute(step: Step, *inputs: int) -> int:
+        return sides.setdefault(step.name, side_of(step, *inputs))
+
+    walk(network(config), config.input_size, compute)
+    found = {}
+    for conv in (*convolutions(config), *heads(config, 1)):
+        side = sides[conv.reads[0]]
+        corners = np.arange(side_of(conv, side)) * conv.stride - conv.padding
+        places = corners + conv.dilation * np.arange(conv.kernel)[:, None]
+        share = ((places >= 0) & (places < side)).mean(axis=1)
+        found[conv.name] = np.outer(share, share)
+    return found
+
+
 def counts(config: SSDConfig) -> dict[str, int]:
     """Output channels of each convolution but the heads."""
     return {conv.name: conv.outputs for conv in convolutions(config)}
@@ -87,6 +111,13 @@ def narrower(config: SSDConfig, width: float) -> SSDConfig:
     return with_counts(
         config, {name: min(count, target[name]) for name, count in counts(config).items()}
     )
+
+
+def describe(config: SSDConfig) -> str:
+    """How wide a network is, for people."""
+    if config.width is not None:
+        return f"width {config.width:g}"
+    return f"layers of different widths, {multiply_adds(config, 1) / 1e9:.2f}e9 multiply-adds"
 
 
 def halvings(config: SSDConfig, target: SSDConfig) -> list[SSDConfig]:

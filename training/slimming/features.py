@@ -12,7 +12,7 @@ import torch
 
 from ssd_ros.model.ssd import SSD
 from ssd_ros.weights.weights import Weights
-from training.slimming import activations, channels, prune
+from training.slimming import channels, narrowing
 from training.trainer.pretrained import Pretrained
 
 
@@ -34,12 +34,10 @@ def narrow(
     """
     model = SSD(1, config=source.config)
     model.load_state_dict(source.tensors, strict=False)
-    moments = activations.measure(model.to(device).eval(), files)
-    tensors: dict[str, np.ndarray] = {k: v.cpu().numpy() for k, v in model.state_dict().items()}
+    tensors: dict[str, np.ndarray] = {k: v.numpy() for k, v in model.state_dict().items()}
     weights = Weights(tensors, ("object",), source.config)
     config = channels.narrower(source.config, width)
-    keep = prune.choose(prune.importance(weights, moments), config)
-    found = prune.prune(weights, keep, moments)
+    found = narrowing.narrow(weights, config, files, device)
     return replace(
         source,
         tensors={key: torch.as_tensor(found.tensors[key]) for key in source.tensors},

@@ -21,6 +21,8 @@ from training.slimming import channels
 if TYPE_CHECKING:
     from training.slimming.activations import Moments
 
+_TINY = np.finfo(np.float64).tiny
+
 
 def importance(weights: Weights, moments: Mapping[str, Moments]) -> dict[str, np.ndarray]:
     """Importance of each output channel of each convolution but the heads, float64 (C,).
@@ -55,17 +57,16 @@ def prune(
     weights: Weights,
     keep: Mapping[str, np.ndarray],
     moments: Mapping[str, Moments],
-    correct: bool = True,
 ) -> Weights:
     """A network with some of the channels of another.
+
+    The mean of what a removed channel contributed, over all positions, is added to the biases of
+    those who read it, and normalised results keep the length that their channels had.
 
     Args:
         weights: with NumPy arrays; a quantisation is left out, as ranges change.
         keep: indices of the channels that each convolution keeps, ascending.
         moments: of the network's results.
-        correct: whether the mean of what a removed channel contributed is added to the biases of
-            those who read it (at the image's border, where zeros are padded, that is too much),
-            and normalised results keep the length that their channels had.
 
     Returns:
         The same tensors bit by bit where all channels are kept.
@@ -76,6 +77,7 @@ def prune(
         name: np.setdiff1d(np.arange(count), keep[name])
         for name, count in channels.counts(weights.config).items()
     }
+    coverage = channels.coverage(weights.config)
     for name, readers in channels.readers(weights.config).items():
         if not len(removed[name]):
             continue
@@ -83,20 +85,16 @@ def prune(
             tensors[f"{name}.{part}"] = tensors[f"{name}.{part}"][keep[name]]
         for reader in readers:
             weight, bias = (f"{reader.conv}.{part}" for part in ("weight", "bias"))
-            if correct:
-                gone = tensors[weight][:, removed[name]].astype(np.float64).sum(axis=(2, 3))
-                shift = gone @ moments[reader.reads].mean[removed[name]]
-                tensors[bias] = (tensors[bias] + shift).astype(tensors[bias].dtype)
+            gone = tensors[weight][:, removed[name]].astype(np.float64)
+            means = moments[reader.reads].mean[removed[name]]
+            shift = np.einsum("oihw,hw,i->o", gone, coverage[reader.conv], means)
+            tensors[bias] = (tensors[bias] + shift).astype(tensors[bias].dtype)
             tensors[weight] = tensors[weight][:, keep[name]]
     for norm, result in channels.norms(weights.config).items():
         name = channels.origins(weights.config)[result]
         if len(removed[name]):
-            scale = tensors[f"{norm}.scale"][keep[name]]
-            if correct:
-                square = moments[result].square
-                scale = (scale * np.sqrt(square[keep[name]].sum() / square.sum())).astype(
-                    scale.dtype
-                )
-            tensors[f"{norm}.scale"] = scale
+            square, scale = moments[result].square, tensors[f"{norm}.scale"][keep[name]]
+            length = np.sqrt(square[keep[name]].sum() / max(square.sum(), _TINY))
+            tensors[f"{norm}.scale"] = (scale * length).astype(scale.dtype)
     tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
     return replace(weights, tensors=tensors, config=config, quantisation=None)

@@ -27,13 +27,20 @@ def read_teacher(source: str, classes: Sequence[str], config: SSDConfig) -> SSD:
     """
     found = pretrained.read(source)
     if set(found.classes or ()) != set(classes):
+        known = f"the classes {', '.join(found.classes)}" if found.classes else "no class heads"
+        raise ValueError(f"--teacher '{source}' has {known}, the training has {', '.join(classes)}")
+    for name in ("input_size", "clip", "variances"):
+        theirs, ours = getattr(found.config, name), getattr(config, name)
+        if theirs != ours:
+            raise ValueError(
+                f"--teacher '{source}' has {name} {theirs}, the trained network {ours}: their "
+                "outputs are not for the same boxes"
+            )
+    if found.config.feature_maps != config.feature_maps:
         raise ValueError(
-            f"--teacher '{source}' has the classes {', '.join(found.classes or ('none',))}, "
-            f"the training {', '.join(classes)}"
+            f"--teacher '{source}' has other default boxes (feature_maps) than the trained "
+            "network; --init with the teacher's file, or one trained from it, has the same"
         )
-    for name in ("feature_maps", "clip", "variances", "input_size"):
-        if getattr(found.config, name) != getattr(config, name):
-            raise ValueError(f"--teacher '{source}' has other {name} than the trained network")
     teacher = SSD(len(classes), config=found.config)
     batch_norm.add(teacher, batch_norm.layers(found.tensors))
     pretrained.apply(teacher, found, classes)

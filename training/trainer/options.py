@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class Options:
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name} must be above 0, got {getattr(self, name)}")
         for name in ("warmup", "workers", "weight_decay", "base_lr", "distill"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"--{_flag(name)} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.width <= 4:
             raise ValueError(f"--width must be from 0 to 4, got {self.width}")
@@ -138,6 +138,9 @@ class Options:
         if not 0 <= self.ema < 1:
             raise ValueError(f"--ema must be from 0 to below 1, got {self.ema}")
 
+
+# They do not change the result.
+_FREE = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -179,10 +182,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line; options that are not given are absent from the result."""
+def parser(command: str = "training.train", usage: str | None = None) -> argparse.ArgumentParser:
+    """The command line; options that are not given are absent from the result.
+
+    Args:
+        command: module that errors name.
+        usage: printed before them; None for all options.
+    """
     result = argparse.ArgumentParser(
-        prog="python -m training.train",
+        prog=f"python -m {command}",
+        usage=usage,
         description="Trains SSD on a VOC-format dataset; also under torchrun.",
         argument_default=argparse.SUPPRESS,
     )
@@ -226,20 +235,39 @@ def resolve(arguments: Sequence[str] | None, stored: dict[str, Any] | None = Non
     preset = PRESETS[given.pop("preset", "paper")]
     if stored is None:
         return Options(**{**preset, **given})
+    stored = _complete(stored)
+    if given.get("precision") == "auto":  # as chosen when the run began
+        del given["precision"]
+    if changed := differing(given, stored):
+        raise ValueError(f"{changed}; omit it, or choose another --out")
+    return Options(**{**stored, **{k: v for k, v in given.items() if k in _FREE}})
+
+
+def differing(given: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    """The first option that decides about the result and has another value, as the start of an
+    error; empty where there is none.
+
+    Args:
+        given: values by name; those that are absent do not differ.
+        stored: of the run to resume.
+
+    Raises:
+        ValueError: an option is of another version of the package.
+    """
+    stored = _complete(stored)
+    for name, value in given.items():
+        if name not in _FREE and value != stored[name]:
+            text = f"--{_flag(name)} {value} differs from the run to resume, which has "
+            return text + repr(stored[name])
+    return ""
+
+
+def _complete(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options; younger ones have what was done before they were there."""
     defaults = {option.name: option.default for option in fields(Options)}
     if unknown := set(stored) - set(defaults):
         raise ValueError(f"the run to resume has options of another version: {sorted(unknown)}")
-    stored = defaults | stored  # younger options have what was done before they were there
-    free = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
-    if given.get("precision") == "auto":  # as chosen when the run began
-        del given["precision"]
-    for name, value in given.items():
-        if name not in free and value != stored.get(name):
-            raise ValueError(
-                f"--{_flag(name)} {value} differs from the run to resume, which has "
-                f"{stored.get(name)!r}; omit it, or choose another --out"
-            )
-    return Options(**{**stored, **{k: v for k, v in given.items() if k in free}})
+    return defaults | dict(stored)
 
 
 def as_dict(options: Options) -> dict[str, Any]:

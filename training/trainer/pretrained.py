@@ -92,7 +92,7 @@ def ancestry(source: str) -> dict[str, Any]:
         return {"file": source}
     path = resolve(source)
     note: dict[str, Any] = {}
-    with contextlib.suppress(ValueError, KeyError):  # others have no note
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # others have no note
         note = dict(json.loads(open_file(path)[0].metadata["training"]))
     return {"file": path.name, **note}
 

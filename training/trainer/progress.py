@@ -29,6 +29,11 @@ class LogLines(tqdm):
         return True
 
 
+def bar(**options: Any) -> tqdm[Any]:
+    """A progress bar of tqdm, or `LogLines` where nobody watches."""
+    return (tqdm if sys.stderr.isatty() else LogLines)(**options)
+
+
 @dataclass
 class Progress:
     """Counters of a run; the field names are those in checkpoints.

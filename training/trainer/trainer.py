@@ -33,7 +33,7 @@ from training.trainer.ema import restore_ema
 from training.trainer.loss import Targets, match, multibox_loss
 from training.trainer.optimizer import lr_factor
 from training.trainer.options import Options
-from training.trainer.progress import LOG_EVERY, LogLines, Progress
+from training.trainer.progress import LOG_EVERY, Progress, bar
 
 
 class NotFinite(RuntimeError):
@@ -154,7 +154,7 @@ class Trainer:
             ValueError: an image cannot be read.
         """
         run, progress = self.run, self.progress
-        with Signals() as signals, _progress_bar(run, progress, self.processes) as bar:
+        with Signals() as signals, _progress_bar(run, progress, self.processes) as shown:
             while progress.iteration < run.iterations:
                 began = time.monotonic()
                 parts = [next(stream) for _ in range(run.accumulate)]
@@ -162,7 +162,7 @@ class Trainer:
                 progress.add(losses, time.monotonic() - began)
                 stopped = self.processes.any(signals.received > 0)
                 done = progress.iteration == run.iterations
-                bar.update(run.batch * self.processes.count)
+                shown.update(run.batch * self.processes.count)
                 if progress.iteration % LOG_EVERY == 0 or done:
                     means = progress.take_mean_losses(self.processes)
                     rate = run.lr * lr_factor(progress.iteration - 1, run)
@@ -170,7 +170,7 @@ class Trainer:
                         progress.iteration, **means, lr=rate, seconds=round(progress.seconds, 2)
                     )
                     best = {} if progress.best < 0 else {"best": f"{progress.best:.3f}"}
-                    bar.set_postfix(refresh=False, loss=f"{means['loss']:.3f}", **best)
+                    shown.set_postfix(refresh=False, loss=f"{means['loss']:.3f}", **best)
                 if progress.iteration % run.validate_every == 0 or done:
                     self._validate_and_write(metrics)
                 if stopped or done or progress.iteration % run.checkpoint_every == 0:
@@ -287,8 +287,7 @@ def _describe(
 
 def _progress_bar(run: Options, progress: Progress, processes: Processes) -> tqdm[Any]:
     batch = run.batch * processes.count
-    kind = tqdm if sys.stderr.isatty() else LogLines
-    return kind(
+    return bar(
         total=run.iterations * batch,
         initial=progress.iteration * batch,
         unit="img",
