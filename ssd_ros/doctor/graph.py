@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding, Section
 from ssd_ros.ros.graph_snapshot import GraphSnapshot, ImageTopic, RunningDetector
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
 
-_SUFFIX = "/compressed"
 _LEVELS = (OK, WARN, FAIL, WARN)  # of diagnostic_msgs: OK, WARN, ERROR, STALE
 
 
@@ -214,11 +214,11 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
     kind = topic.kind.rpartition("/")[2]
     publishers = ", ".join(sorted({c.publisher for c in topic.connections}))
     text = f"{topic.name}: {kind}, {topic.qos}, from {publishers}"
-    if kind == "CompressedImage" and not topic.name.endswith(_SUFFIX):
+    if kind == "CompressedImage" and not topic.name.endswith(COMPRESSED_SUFFIX):
         return Finding(
             bad,
-            f"{text}: the name does not end in {_SUFFIX}, as image_transport names it",
-            f"remap it: -r {topic.name}:={topic.name}{_SUFFIX}",
+            f"{text}: the name does not end in {COMPRESSED_SUFFIX}, as image_transport names it",
+            f"remap it: -r {topic.name}:={topic.name}{COMPRESSED_SUFFIX}",
         )
     if not topic.received:
         blocked = next((c for c in topic.connections if c.obstacle), None)
@@ -249,7 +249,8 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
 
 def _arguments(topic: ImageTopic) -> str:
     if topic.kind.endswith("CompressedImage"):
-        return f"image_topics:={topic.name.removesuffix(_SUFFIX)} image_transport:=compressed"
+        base = topic.name.removesuffix(COMPRESSED_SUFFIX)
+        return f"image_topics:={base} image_transport:=compressed"
     return f"image_topics:={topic.name}"
 
 

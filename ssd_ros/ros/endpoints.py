@@ -15,6 +15,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.graph_snapshot import Connection
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX, compressed_topic
 
 UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's name until a publisher's node is known
 BARE = "_CREATED_BY_BARE_DDS_APP_"  # rmw's name of a publisher without a node
@@ -162,11 +163,12 @@ def _nothing_known() -> str:
 def _fix_of_type(topic: str, theirs: str) -> str:
     """What to do about a publisher of another type."""
     if theirs.endswith("/CompressedImage"):
-        if topic.endswith("/compressed"):
-            base = topic.removesuffix("/compressed")
+        if topic.endswith(COMPRESSED_SUFFIX):
+            base = topic.removesuffix(COMPRESSED_SUFFIX)
             return f"set image_transport:=compressed and image_topics:={base}"
         return (
-            f"let it publish on {topic}/compressed (remap it), and set image_transport:=compressed"
+            f"let it publish on {compressed_topic(topic)} (remap it), and set "
+            "image_transport:=compressed"
         )
     if theirs.endswith("/Image"):
         return f"set image_transport:=raw and image_topics:={topic}"

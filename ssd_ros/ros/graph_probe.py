@@ -21,7 +21,8 @@ from ssd_ros.ros.discovery_peer import PREFIX, Peer, peer
 from ssd_ros.ros.endpoints import Endpoints, node_of
 from ssd_ros.ros.graph_snapshot import Connection, GraphSnapshot, ImageTopic, RunningDetector
 from ssd_ros.ros.image_topics import COMPRESSED, RAW, image_topics
-from ssd_ros.ros.topic_watch import SUFFIX, TopicWatch
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
+from ssd_ros.ros.topic_watch import TopicWatch
 from ssd_ros.ros.topics import TopicResolver
 
 T = TypeVar("T")
@@ -75,7 +76,9 @@ class _Probe:
         look_for_it = partial(self._knows, other.name)
         peer_found = not failure and self._spin(look_for_it, DISCOVERY_TIMEOUT)
         topics = [watch.result() for watch in self._watches.values()]
-        seen = {topic.name.removesuffix(SUFFIX) for topic in topics} | self._watches.keys()
+        seen = {
+            topic.name.removesuffix(COMPRESSED_SUFFIX) for topic in topics
+        } | self._watches.keys()
         return GraphSnapshot(
             seconds,
             self._nodes(),
@@ -103,7 +106,9 @@ class _Probe:
     def _look(self) -> None:
         """Subscribes to new image topics, and follows the QoS of their publishers."""
         for name, kind in image_topics(self._node).items():
-            asked = not self._names or {name, name.removesuffix(SUFFIX)} & set(self._names)
+            asked = not self._names or {name, name.removesuffix(COMPRESSED_SUFFIX)} & set(
+                self._names
+            )
             if asked and name not in self._watches:
                 self._watches[name] = TopicWatch(self._node, name, kind)
         for watch in self._watches.values():

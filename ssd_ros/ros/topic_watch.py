@@ -14,8 +14,7 @@ from ssd_ros.ros.frame_loss import Arrival
 from ssd_ros.ros.graph_snapshot import ImageTopic
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 from ssd_ros.ros.image_topics import COMPRESSED
-
-SUFFIX = "/compressed"
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
 
 
 class TopicWatch:
@@ -33,8 +32,10 @@ class TopicWatch:
         self._last: FrameMsg | None = None
         self._subscription: ImageSubscription | None = None
         compressed = kind == COMPRESSED
-        if not compressed or name.endswith(SUFFIX):  # a detector cannot subscribe to others
-            base = name.removesuffix(SUFFIX) if compressed else name
+        if not compressed or name.endswith(
+            COMPRESSED_SUFFIX
+        ):  # a detector cannot subscribe to others
+            base = name.removesuffix(COMPRESSED_SUFFIX) if compressed else name
             self._subscription = ImageSubscription(node, base, compressed, None, lambda count: None)
             self._subscription.subscribe(self._note)
 
