@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.endpoints import Endpoints, rival
-from ssd_ros.ros.failures import REMEMBERED, FailureLog
+from ssd_ros.ros.failures import REMEMBERED, FailureLog, kind_of
 from ssd_ros.ros.frames import CameraSnapshot
 from ssd_ros.ros.image_topics import image_topics
 from ssd_ros.ros.inference_loop import InferenceLoop
@@ -168,9 +167,9 @@ class CameraMonitor:
         if camera.seconds_since_image > timeout:
             level = DiagnosticStatus.STALE if counts.received else DiagnosticStatus.WARN
             endpoints = self._camera.endpoints()
-            kind = SILENT + _without_numbers(endpoints.explain())
+            kind = SILENT + kind_of(endpoints.explain())
             return level, kind, explain_no_images(camera, endpoints, other_topics)
-        if now - self._bad_at < REMEMBERED:
+        if counts.last_is_bad or now - self._bad_at < REMEMBERED:
             summary = f"{counts.bad} invalid images; last error: {counts.last_bad}"
             return DiagnosticStatus.WARN, "", summary
         if now - self._too_old_at < REMEMBERED:
@@ -189,7 +188,7 @@ class CameraMonitor:
             )
             return DiagnosticStatus.WARN, f"rival {other}", summary
         if no_markers := self._camera.markers_problem(timeout):
-            return DiagnosticStatus.WARN, _without_numbers(no_markers), no_markers
+            return DiagnosticStatus.WARN, kind_of(no_markers), no_markers
         return DiagnosticStatus.OK, "", f"{counts.processed} images processed"
 
 
@@ -253,11 +252,6 @@ def _camera_values(camera: CameraSnapshot) -> dict[str, object]:
     values |= _milliseconds("latency", counts.latencies)
     values |= _milliseconds("arrival to publication", counts.processing_latency)
     return values
-
-
-def _without_numbers(reason: str) -> str:
-    """The kind of a reason, which stays the same while the numbers in it change."""
-    return re.sub(r"\d+", "", reason)
 
 
 def explain_no_images(

@@ -23,6 +23,7 @@ from ssd_ros.io.sources import open_source
 from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import camera_info, process
 from ssd_ros.ros.executor import answer_always
+from ssd_ros.ros.failures import RecurringProblems
 from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
 from ssd_ros.ros.parameters import declare, warn_of_unknown
 from ssd_ros.ros.topics import TopicResolver, source_topics
@@ -76,6 +77,7 @@ class ImageSource(Node):
         self.published = 0
         self._unreadable = 0  # images since the last warning
         self._warned_at = -math.inf
+        self._problems = RecurringProblems()
         self._finished = False
         self._period = 1 / rate
         answer_always(self, self.report_failure)
@@ -89,7 +91,8 @@ class ImageSource(Node):
 
     def report_failure(self, text: str) -> None:
         """Logs what went wrong in a callback."""
-        self.get_logger().error(text)
+        if self._problems.begins_now(text):
+            self.get_logger().error(text)
 
     def close(self) -> None:
         """At the end of the source, waits until reliable subscribers have the last images."""
