@@ -93,17 +93,23 @@ def node_of(info: TopicEndpointInfo) -> str:
 
 
 def rival(node: Node, topic: str) -> str:
-    """The other node that publishes a topic which this node publishes, too; empty without one."""
+    """The other node that publishes a topic which this node publishes, too; empty without one.
+
+    One of the same name is told by `count_of_name`.
+    """
     own = node.get_fully_qualified_name()
     names = [
         node_of(info)
         for info in node.get_publishers_info_by_topic(topic)
         if info.node_name != UNKNOWN
     ]
-    others = [name for name in names if name != own]
-    if not others and names.count(own) > 1:
-        return f"another node of the name {own}"
-    return printable(others[0]) if others else ""
+    return printable(next((name for name in names if name != own), ""))
+
+
+def count_of_name(node: Node) -> int:
+    """How many nodes of the graph have this node's full name."""
+    own = node.get_name(), node.get_namespace()
+    return [(name, space) for name, space in node.get_node_names_and_namespaces()].count(own)
 
 
 def shared_memory_obstacle(publisher: TopicEndpointInfo, own: TopicEndpointInfo) -> str:

@@ -28,7 +28,7 @@ from ssd_ros.detector import Detector
 from ssd_ros.messages.images import as_array, fill_compressed_image, fill_image
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD
-from ssd_ros.ros import diagnostics
+from ssd_ros.ros import camera_monitor
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.failures import RecurringProblems, kind_of
 from ssd_ros.ros.image_subscription import matching_reliability
@@ -399,7 +399,7 @@ def test_an_encoding_that_is_not_supported_is_logged_once_and_stays_in_the_diagn
 def test_an_invalid_image_stays_in_the_diagnostics_until_one_is_processed(
     graph, parameters, images, monkeypatch
 ):
-    monkeypatch.setattr(diagnostics, "REMEMBERED", 0.0)
+    monkeypatch.setattr(camera_monitor, "REMEMBERED", 0.0)
     graph.start_detector({**parameters, "image_timeout": 1000.0})
     camera = PlayedCamera(graph)
     camera.wait_for_subscribers(1)
