@@ -14,6 +14,8 @@ from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding, Section
 from ssd_ros.ros.graph_snapshot import GraphSnapshot, ImageTopic, RunningDetector
 from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
 
+# Without an image for so long, in seconds and in periods of its rate, a topic has stopped.
+_SILENT, _SILENT_PERIODS = 3.0, 3.0
 _LEVELS = (OK, WARN, FAIL, WARN)  # of diagnostic_msgs: OK, WARN, ERROR, STALE
 
 
@@ -212,6 +214,12 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
         )
     bad = FAIL if snapshot.asked else WARN
     kind = topic.kind.rpartition("/")[2]
+    if not topic.connections:
+        return Finding(
+            bad,
+            f"{topic.name}: {kind}, its publisher has ended while this watched",
+            "start the camera driver again; its log may say why it ended",
+        )
     publishers = ", ".join(sorted({c.publisher for c in topic.connections}))
     text = f"{topic.name}: {kind}, {topic.qos}, from {publishers}"
     if kind == "CompressedImage" and not topic.name.endswith(COMPRESSED_SUFFIX):
@@ -236,6 +244,12 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
             bad,
             f"{text}, {rate}: {topic.error}",
             "docs/troubleshooting.md has an entry for this text",
+        )
+    if topic.rate and topic.silence > max(_SILENT, _SILENT_PERIODS / topic.rate):
+        return Finding(
+            bad,
+            f"{text}, {topic.image}, {rate}: the images stopped {topic.silence:.0f} s ago",
+            "the driver is paused, hangs or was killed: look at its log",
         )
     if not topic.stamped:
         return Finding(

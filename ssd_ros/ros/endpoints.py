@@ -14,6 +14,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
+from ssd_ros.ros.frozen_graph import FrozenGraph
 from ssd_ros.ros.graph_snapshot import Connection
 from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX, compressed_topic
 
@@ -37,7 +38,7 @@ class Endpoints:
     publishers: Sequence[TopicEndpointInfo]
 
     @classmethod
-    def of(cls, node: Node, topic: str) -> Endpoints:
+    def of(cls, node: Node | FrozenGraph, topic: str) -> Endpoints:
         """The endpoints of a topic that the node subscribes to."""
         name = node.get_name(), node.get_namespace()
         subscriptions = node.get_subscriptions_info_by_topic(topic)

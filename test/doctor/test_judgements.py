@@ -337,6 +337,24 @@ def test_what_is_wrong_with_an_image_topic_is_named(changed, level, what, fix):
         assert told(asked, FAIL, what)
 
 
+def test_a_camera_that_has_ended_is_told_without_contradiction():
+    """Its images came before; the graph no longer knows it, and the detector tells its own."""
+    ended = replace(CAMERA, connections=[], qos="")
+    detector = replace(DETECTOR, subscriptions={CAMERA.name: []})
+    findings = judged(replace(GRAPH, existing=[], topics=[ended], detectors=[detector]))
+    assert told(findings, WARN, "/camera/image_raw: Image, its publisher has ended", "again")
+    assert told(findings, FAIL, "/detector: /camera/image_raw has no publishers")
+    assert not told(findings, OK, "works with")
+
+
+def test_images_that_stopped_are_no_camera_that_works():
+    stopped = replace(CAMERA, silence=4.2)  # of a driver that was killed, say
+    findings = judged(replace(GRAPH, topics=[stopped]))
+    assert told(findings, WARN, "30.0 Hz: the images stopped 4 s ago", "driver")
+    slow = judged(replace(GRAPH, topics=[replace(stopped, rate=0.5)]))
+    assert told(slow, OK, "0.5 Hz: works with")
+
+
 def test_a_compressed_topic_is_told_with_its_transport():
     topic = replace(CAMERA, kind=JPEG, name="/front/image_raw/compressed")
     text = "works with image_topics:=/front/image_raw image_transport:=compressed"
