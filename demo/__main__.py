@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import re
 import socket
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image as ImageMsg
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from demo.accuracy import LabelledBox, count_matches, read_ground_truth
+from demo.accuracy import LabelledBox, read_ground_truth, summary
 from ssd_ros import atomic
 from ssd_ros.io import image_files
 from ssd_ros.messages.images import image_from_msg
@@ -34,7 +35,9 @@ from ssd_ros.ros import dds_profile, process
 from ssd_ros.weights import names, reader
 
 DRAIN_TIME = 2.0  # seconds to wait for detections after the camera has ended
+WEB_PAGE = re.compile(rb"web page: (http://\S+)")  # in the node's log, once the page listens
 ROW = "{:>5}  {:<16} {:>5}  {:>24}  {:>10}"
+HEADER = ROW.format("frame", "class", "score", "box (x,y wxh in pixels)", "latency")
 
 
 class Listener(Node):
@@ -79,6 +82,8 @@ class Listener(Node):
             stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
             latency = (self.get_clock().now() - stamp).nanoseconds * 1e-6
             self.latencies.append(latency)
+        if not self.detections:
+            print(HEADER)
         number = self._number(message.header.stamp)
         self.detections[number] = [_box_of(detection) for detection in message.detections]
         rows = [_row(number, detection, latency) for detection in self.detections[number]]
@@ -141,9 +146,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     print(f"starting the detector and a camera showing '{options.images}' …", flush=True)
     web_port = _web_port()
-    if web_port:
-        print(f"see it in a browser while it runs: http://127.0.0.1:{web_port}/", flush=True)
-    print(ROW.format("frame", "class", "score", "box (x,y wxh in pixels)", "latency"), flush=True)
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         _listen(listener, options, once, web_port)
     listener.destroy_node()
@@ -156,12 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if once and ground_truth is not None:
         frames = [(found, ground_truth[n - 1]) for n, found in listener.detections.items()]
-        true_positives, counted, objects = count_matches(frames)
-        print(
-            f"demo: precision {true_positives / max(counted, 1):.2f}, "
-            f"recall {true_positives / max(objects, 1):.2f} "
-            f"on {objects} objects in {len(frames)} of {len(ground_truth)} frames (IoU 0.5)"
-        )
+        print(f"demo: {summary(frames, len(ground_truth))}")
     print(
         f"demo: {listener.count} detections in {len(listener.detections)} frames, "
         f"latency {_median(listener.latencies)} median; "
@@ -188,12 +185,16 @@ def _listen(listener: Listener, options: argparse.Namespace, once: bool, web_por
         camera |= {"loop": False, "wait_for_subscribers": 2}
     end = math.inf if options.live else time.monotonic() + options.timeout
     enough = math.inf if once or options.live else options.frames
+    log = options.out / "detector.log"
     with (
-        _node("detector_node", parameters, options.out / "detector.log") as detector,
+        _node("detector_node", parameters, log) as detector,
         _node("image_source_node", camera, options.out / "image_source.log") as source,
     ):
         while time.monotonic() < end and not listener.failure and detector.poll() is None:
             rclpy.spin_once(listener, timeout_sec=0.2)
+            if web_port and (address := WEB_PAGE.search(log.read_bytes())):
+                print(f"see it in a browser while it runs: {address[1].decode()}", flush=True)
+                web_port = 0
             if min(len(listener.detections), listener.drawn) >= enough:
                 break
             if source.poll() is not None:  # its last images may still be in transport

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd_ros.command_line import plural
 from training.evaluation.matching import GroundTruth, Predictions, match_detections
 
 
@@ -23,9 +24,27 @@ class LabelledBox:
     difficult: bool = False
 
 
-def count_matches(
-    frames: Sequence[tuple[Sequence[LabelledBox], Sequence[LabelledBox]]],
-) -> tuple[int, int, int]:
+Frames = Sequence[tuple[Sequence[LabelledBox], Sequence[LabelledBox]]]
+
+
+def summary(frames: Frames, total: int) -> str:
+    """Precision and recall in a line, and what they leave out.
+
+    Args:
+        frames: detections and objects of each frame that was answered.
+        total: number of frames that there are.
+    """
+    true_positives, detections, objects = count_matches(frames)
+    difficult = sum(box.difficult for _, boxes in frames for box in boxes)
+    left_out = f"; {plural(difficult, 'difficult object')} not counted" if difficult else ""
+    return (
+        f"precision {true_positives / max(detections, 1):.2f}, "
+        f"recall {true_positives / max(objects, 1):.2f} on {plural(objects, 'object')} in "
+        f"{len(frames)} of {total} frames (IoU 0.5{left_out})"
+    )
+
+
+def count_matches(frames: Frames) -> tuple[int, int, int]:
     """Compares detections with the annotated objects, at an IoU of 0.5.
 
     Args:

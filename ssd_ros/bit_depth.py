@@ -10,6 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ssd_ros import png
+
 # How to choose the range of values that becomes 0 to 255: by the image, or a fixed number of bits.
 RANGES = ("percentiles", "10bit", "12bit", "14bit", "16bit")
 PERCENTILES = "percentiles"
@@ -58,6 +60,7 @@ def decode(
     Raises:
         cv2.error: they are an image that OpenCV refuses.
     """
+    data = png.without_extras(data)
     pixels = cv2.imdecode(data, flags | cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype == np.uint8:
         return pixels

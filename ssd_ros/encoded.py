@@ -63,22 +63,6 @@ def read_header(file: Path | BinaryIO) -> Header | None:
     return Header(kind, size, orientation)
 
 
-def without_profile(png: bytes) -> bytes:
-    """A PNG file without its colour profile.
-
-    No pixel depends on it here, and libpng prints to the terminal about profiles that it dislikes.
-    """
-    start = 8
-    while start + 8 <= len(png):
-        length, kind = int.from_bytes(png[start : start + 4], "big"), png[start + 4 : start + 8]
-        if kind == b"iCCP":
-            return png[:start] + png[start + length + 12 :]
-        if kind == b"IDAT":  # a profile stands before the pixels
-            return png
-        start += length + 12
-    return png
-
-
 def _size(image: PillowImage.Image) -> tuple[int, int]:
     """Width and height when decoded: OpenCV turns TIFF by itself, which old Pillow does not say."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -16,9 +16,11 @@ ROOT = Path(ssd_ros.__file__).parents[1]
 
 
 def start(arguments, modules=""):
-    path = os.pathsep.join((str(modules), str(ROOT)))
+    """A module's command, or that of a file in scripts/ as `ros2 run` starts it."""
+    path = os.pathsep.join((str(modules), str(ROOT), os.environ.get("PYTHONPATH", "")))
+    is_script = Path(arguments[0]).is_absolute()
     return subprocess.Popen(
-        [sys.executable, "-m", *map(str, arguments)],
+        [sys.executable, *([] if is_script else ["-m"]), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -60,6 +62,8 @@ def test_ctrl_c_gives_no_traceback_even_at_the_start(tmp_path):
         ["ssd_ros.detect", ROOT / "docs" / "detections.jpg", "--weights", "demo"],
         ["ssd_ros.detect", ROOT / "docs" / "detections.jpg", "--weights", "demo", "--json", "-"],
         ["ssd_ros.weights", "info", "demo"],
+        *([ROOT / "scripts" / node, "--help"] for node in ("detector", "image_source")),
+        [ROOT / "scripts" / "doctor", "--seconds", "0"],
     ],
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])

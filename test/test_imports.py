@@ -18,7 +18,7 @@ FOLDERS = ("ssd_ros", "training", "demo", "benchmarks", "launch", "pip_ros")
 # starts with. Every group may import itself and the bare package `ssd_ros`.
 SHARED = {
     *("ssd_ros.atomic", "ssd_ros.bit_depth", "ssd_ros.command_line", "ssd_ros.detections"),
-    *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image", "ssd_ros.jpeg"),
+    *("ssd_ros.drawing", "ssd_ros.encoded", "ssd_ros.image", "ssd_ros.jpeg", "ssd_ros.png"),
     "ssd_ros.python_environment",
 }
 DETECTOR = {"ssd_ros.detector", "ssd_ros.backends", "ssd_ros.weights", "ssd_ros.model"}
@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.atomic": set(),
     "ssd_ros.detections": set(),
     "ssd_ros.image": set(),
-    "ssd_ros.bit_depth": set(),
+    "ssd_ros.bit_depth": {"ssd_ros.png"},
+    "ssd_ros.png": set(),
     "ssd_ros.encoded": {"ssd_ros.image"},
     "ssd_ros.jpeg": {"ssd_ros.image"},
     "ssd_ros.python_environment": set(),

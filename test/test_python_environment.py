@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd_ros.python_environment import explain, how_to_get
+from ssd_ros.python_environment import explain, find_rclpy, how_to_get
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").iterdir())
@@ -86,3 +86,21 @@ def test_a_part_of_ros_that_is_made_for_another_python_is_not_to_be_installed_by
     assert "The C extension '_rclpy.cpython-310.so' is not present" in text
     assert "/usr/bin/python3 -m venv --system-site-packages" in text
     assert "source /opt/ros" in explain(error, {})
+
+
+def test_ros_that_was_built_for_another_python_is_named_with_both_versions(tmp_path):
+    """As the doctor names it."""
+    (tmp_path / "lib" / "python3.99" / "site-packages" / "rclpy").mkdir(parents=True)
+    environ = {"ROS_DISTRO": "jazzy", "AMENT_PREFIX_PATH": str(tmp_path)}
+    told = explain(missing("rclpy"), environ)
+    assert f"ROS in {tmp_path} was built for Python 3.99, this is Python 3." in told
+    assert "python3.99 -m venv --system-site-packages" in told
+
+
+@pytest.mark.parametrize(
+    "folder", ["lib/python3.12/site-packages", "local/lib/python3.10/dist-packages"]
+)
+def test_the_python_of_ros_is_found_where_its_packages_are(tmp_path, folder):
+    (tmp_path / folder / "rclpy").mkdir(parents=True)
+    found = find_rclpy(f"/nowhere:{tmp_path}")
+    assert found == {(3, 12 if "12" in folder else 10): str(tmp_path)}

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ssd_ros import atomic
+from ssd_ros import atomic, png
 from ssd_ros.io import image_files
 from training.composition.compose import CutOut, Placed, compose
 from training.data import voc_xml
@@ -47,7 +47,8 @@ def _class_of(file: Path, folder: Path) -> str:
 
 
 def _read_with_alpha(file: Path) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    data = png.without_extras(np.frombuffer(file.read_bytes(), np.uint8))
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise ValueError(f"cut-out '{file}' must be an 8-bit PNG with an alpha channel")
     alpha = pixels[..., 3]

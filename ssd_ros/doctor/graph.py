@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding, Section
 from ssd_ros.ros.graph_snapshot import GraphSnapshot, ImageTopic, RunningDetector
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
 
-_SUFFIX = "/compressed"
+# Without an image for so long, in seconds and in periods of its rate, a topic has stopped.
+_SILENT, _SILENT_PERIODS = 3.0, 3.0
 _LEVELS = (OK, WARN, FAIL, WARN)  # of diagnostic_msgs: OK, WARN, ERROR, STALE
 
 
@@ -212,13 +214,19 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
         )
     bad = FAIL if snapshot.asked else WARN
     kind = topic.kind.rpartition("/")[2]
-    publishers = ", ".join(sorted({c.publisher for c in topic.connections}))
-    text = f"{topic.name}: {kind}, {topic.qos}, from {publishers}"
-    if kind == "CompressedImage" and not topic.name.endswith(_SUFFIX):
+    if not topic.connections:
         return Finding(
             bad,
-            f"{text}: the name does not end in {_SUFFIX}, as image_transport names it",
-            f"remap it: -r {topic.name}:={topic.name}{_SUFFIX}",
+            f"{topic.name}: {kind}, its publisher has ended while this watched",
+            "start the camera driver again; its log may say why it ended",
+        )
+    publishers = ", ".join(sorted({c.publisher for c in topic.connections}))
+    text = f"{topic.name}: {kind}, {topic.qos}, from {publishers}"
+    if kind == "CompressedImage" and not topic.name.endswith(COMPRESSED_SUFFIX):
+        return Finding(
+            bad,
+            f"{text}: the name does not end in {COMPRESSED_SUFFIX}, as image_transport names it",
+            f"remap it: -r {topic.name}:={topic.name}{COMPRESSED_SUFFIX}",
         )
     if not topic.received:
         blocked = next((c for c in topic.connections if c.obstacle), None)
@@ -237,6 +245,12 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
             f"{text}, {rate}: {topic.error}",
             "docs/troubleshooting.md has an entry for this text",
         )
+    if topic.rate and topic.silence > max(_SILENT, _SILENT_PERIODS / topic.rate):
+        return Finding(
+            bad,
+            f"{text}, {topic.image}, {rate}: the images stopped {topic.silence:.0f} s ago",
+            "the driver is paused, hangs or was killed: look at its log",
+        )
     if not topic.stamped:
         return Finding(
             WARN,
@@ -249,7 +263,8 @@ def _judge_topic(topic: ImageTopic, snapshot: GraphSnapshot) -> Finding:
 
 def _arguments(topic: ImageTopic) -> str:
     if topic.kind.endswith("CompressedImage"):
-        return f"image_topics:={topic.name.removesuffix(_SUFFIX)} image_transport:=compressed"
+        base = topic.name.removesuffix(COMPRESSED_SUFFIX)
+        return f"image_topics:={base} image_transport:=compressed"
     return f"image_topics:={topic.name}"
 
 

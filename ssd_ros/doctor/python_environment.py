@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,17 @@ from pathlib import Path
 
 from ssd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from ssd_ros.doctor.importing import try_import
+from ssd_ros.python_environment import (
+    ACTIVATE,
+    Version,
+    active_environment,
+    find_rclpy,
+    python_of_another,
+    python_of_ros,
+    version_text,
+)
 
 OLDEST, NEWEST = (3, 10), (3, 13)  # that the tests run with
-Version = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class PythonFacts:
     Attributes:
         version: major and minor.
         prefix: of this Python; another than `base_prefix` in a virtual environment.
-        active: VIRTUAL_ENV, the environment that the shell has activated; empty for none.
+        active: the environment that the shell has activated; empty for none.
         distribution: ROS_DISTRO; empty where no ROS is sourced.
         ros: the Python versions for which the sourced ROS has rclpy, with its folder.
         rclpy_error: why rclpy cannot be imported; empty where it can.
@@ -49,7 +56,7 @@ def probe() -> PythonFacts:
         sys.executable,
         sys.prefix,
         sys.base_prefix,
-        os.environ.get("VIRTUAL_ENV", ""),
+        active_environment(os.environ),
         os.environ.get("ROS_DISTRO", ""),
         find_rclpy(os.environ.get("AMENT_PREFIX_PATH", "")),
         _import_error("rclpy"),
@@ -57,48 +64,42 @@ def probe() -> PythonFacts:
     )
 
 
-def find_rclpy(ament_prefix_path: str) -> dict[Version, str]:
-    """The Python versions for which there is an rclpy, each with the prefix that has it."""
-    found: dict[Version, str] = {}
-    for prefix in filter(None, ament_prefix_path.split(os.pathsep)):
-        for folder in sorted(Path(prefix).glob("**/python3.*/*-packages/rclpy")):
-            match = re.search(r"/python3\.(\d+)/", folder.as_posix())
-            if match:
-                found.setdefault((3, int(match[1])), prefix)
-    return found
-
-
 def judge(facts: PythonFacts) -> list[Finding]:
     """Findings about a Python and its ROS."""
-    name = f"Python {_text(facts.version)}, {facts.executable}"
+    name = f"Python {version_text(facts.version)}, {facts.executable}"
     findings = []
     if facts.version < OLDEST:
         findings.append(
-            Finding(FAIL, f"{name}: too old", f"use Python {_text(OLDEST)} to {_text(NEWEST)}")
+            Finding(
+                FAIL,
+                f"{name}: too old",
+                f"use Python {version_text(OLDEST)} to {version_text(NEWEST)}",
+            )
         )
     elif facts.version > NEWEST:
-        text = f"{name}: newer than {_text(NEWEST)}, with which ssd_ros was tested"
-        findings.append(Finding(WARN, text, f"if anything fails, use Python {_text(NEWEST)}"))
+        text = f"{name}: newer than {version_text(NEWEST)}, with which ssd_ros was tested"
+        findings.append(
+            Finding(WARN, text, f"if anything fails, use Python {version_text(NEWEST)}")
+        )
     else:
         findings.append(Finding(OK, name))
     return [*findings, _judge_environment(facts), _judge_ros(facts)]
 
 
 def _judge_environment(facts: PythonFacts) -> Finding:
-    if facts.active and os.path.realpath(facts.active) != os.path.realpath(facts.prefix):
+    if other := python_of_another(facts.active, facts.prefix):
         return Finding(
             WARN,
-            f"the virtual environment {facts.active} is active, but this Python is of "
-            f"{facts.prefix}",
+            other,
             f"run {facts.active}/bin/python, or activate the environment of this one",
         )
-    if facts.prefix != facts.base_prefix:
+    if facts.active or facts.prefix != facts.base_prefix:
         how = "is active" if facts.active else "is used without being activated"
         return Finding(OK, f"the virtual environment {facts.prefix} {how}")
     return Finding(
         OK,
         "no virtual environment is active: packages are those of the system; if OpenVINO or "
-        "PyTorch is in one, activate it first (source venv/bin/activate), also before ros2 run",
+        f"PyTorch is in one, activate it first ({ACTIVATE}), also before ros2 run",
     )
 
 
@@ -107,15 +108,9 @@ def _judge_ros(facts: PythonFacts) -> Finding:
         where = facts.ros.get(facts.version, "")
         name = facts.distribution or "of unknown name (ROS_DISTRO is not set)"
         return Finding(OK, f"ROS 2 {name}" + (f", {where}" if where else ""))
-    if facts.ros and facts.version not in facts.ros:
-        version, prefix = max(facts.ros.items())
-        return Finding(
-            FAIL,
-            f"ROS in {prefix} was built for Python {_text(version)}, this is Python "
-            f"{_text(facts.version)}",
-            f"make the virtual environment with that one: python{_text(version)} -m venv "
-            "--system-site-packages venv; with conda active: conda deactivate",
-        )
+    what, fix = python_of_ros(facts.ros, facts.version)
+    if what:
+        return Finding(FAIL, what, fix)
     if "RMW" in facts.rclpy_error:
         return Finding(
             FAIL,
@@ -140,7 +135,3 @@ def _judge_ros(facts: PythonFacts) -> Finding:
 def _import_error(module: str) -> str:
     loaded, text = try_import(module)
     return "" if loaded else text
-
-
-def _text(version: Version) -> str:
-    return f"{version[0]}.{version[1]}"

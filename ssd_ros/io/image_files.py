@@ -67,8 +67,6 @@ def read(path: Path, mono16_range: str = bit_depth.PERCENTILES) -> np.ndarray:
             jpeg.check(memoryview(data), header.size)
         if header and header.kind in _DECODED_BY_PILLOW:
             return _decode_with_pillow(path, data)
-        if header and header.kind == "PNG":
-            data = encoded.without_profile(data)
         buffer = np.frombuffer(data, np.uint8)
         pixels = bit_depth.decode(buffer, _FLAGS, mono16_range) if data else None
     except ImageError as error:

@@ -16,6 +16,7 @@ from ssd_ros.drawing import AnnotatedFrame
 from ssd_ros.image import Image
 from ssd_ros.messages.annotations import foxglove_msgs, image_annotations
 from ssd_ros.messages.images import fill_image, fill_jpeg
+from ssd_ros.ros.topics import ANNOTATED, ANNOTATED_JPEG
 
 
 class View(Protocol):
@@ -41,9 +42,8 @@ class AnnotatedOutputs:
     def __init__(self, node: Node, outputs: Mapping[str, str], view: View | None = None) -> None:
         self._node = node
         self._view = view
-        self._raw = node.create_publisher(ImageMsg, outputs["detections_image"], 1)
-        jpeg = outputs["detections_image/compressed"]
-        self._jpeg = node.create_publisher(CompressedImage, jpeg, 1)
+        self._raw = node.create_publisher(ImageMsg, outputs[ANNOTATED], 1)
+        self._jpeg = node.create_publisher(CompressedImage, outputs[ANNOTATED_JPEG], 1)
         self._publishers = [self._raw, self._jpeg]
         self._annotations = None
         if foxglove_msgs is not None:

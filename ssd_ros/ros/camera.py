@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,13 +25,13 @@ from ssd_ros.messages.images import (
 )
 from ssd_ros.ros.annotated_outputs import AnnotatedOutputs, View
 from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.failures import RecurringProblems, kind_of
 from ssd_ros.ros.frame_loss import UNKNOWN, Arrival, FrameLossEstimator
 from ssd_ros.ros.frames import CameraSnapshot, DecodedFrame, FrameSlot, ReceivedFrame, age
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 from ssd_ros.ros.marker_publisher import MarkerPublisher
 from ssd_ros.ros.topics import CameraTopics
 
-LOG_EVERY = 1.0  # seconds between two warnings about invalid images
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -70,7 +69,7 @@ class Camera:
     ) -> None:
         self._node = node
         self._mono16_range = mono16_range
-        self._warned_at = -math.inf  # not rclpy's throttle, which all cameras would share
+        self._invalid = RecurringProblems()
         self._on_frame = on_frame
         self.compressed = compressed
         self._slot = FrameSlot(self._note_dropped)
@@ -171,8 +170,9 @@ class Camera:
             else:
                 image = image_from_msg(frame.message, self._mono16_range)
         except Exception as error:  # an ImageError, or what a library raises
-            self._note_bad(printable(str(error)))
+            self._note_bad(frame.message, printable(str(error)))
             return None
+        self._invalid.note_success()
         return DecodedFrame(frame.message.header, image, frame.received_at, frame.session)
 
     def publish(self, frame: DecodedFrame, detections: Detections, classes: Sequence[str]) -> None:
@@ -215,12 +215,12 @@ class Camera:
             silence = time.monotonic() - self._last_image_at
         return CameraSnapshot(self.topic, self._subscription.reliability, silence, counts, loss)
 
-    def _note_bad(self, reason: str) -> None:
+    def _note_bad(self, message: FrameMsg, reason: str) -> None:
         with self._slot.counting() as counts:
             counts.bad += 1
-            counts.last_bad = reason
-        if time.monotonic() - self._warned_at >= LOG_EVERY:
-            self._warned_at = time.monotonic()
+            counts.last_bad, counts.last_is_bad = reason, True
+        encoding = message.format if self.compressed else message.encoding
+        if self._invalid.begins(f"{encoding[:40]}: {kind_of(reason)}"):
             self._node.get_logger().warning(f"dropped invalid image on '{self.topic}': {reason}")
 
     def _note_dropped(self, reason: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from ssd_ros import python_environment
+from ssd_ros import command_line, python_environment
 from ssd_ros.ros import signals
 
 
@@ -24,6 +24,7 @@ def image_source() -> int:
 
 
 def _run(name: str) -> int:
+    command_line.explain_ends()  # also where it was not started by `python -m`
     signals.install()
     arguments = sys.argv[1:]
     # What follows --ros-args is rclpy's.

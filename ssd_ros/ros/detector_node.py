@@ -232,7 +232,7 @@ class DetectorNode(GuardedLifecycleNode):
             self.callback_failures,
             pipeline.loop if pipeline else None,
             self._download.status,
-            self._web.problem,
+            (self._diagnostics.name_problem(), self._web.problem),
         )
         timeout = pipeline.settings.image_timeout if pipeline else 0.0
         message = self._diagnostics.publish(status, timeout)

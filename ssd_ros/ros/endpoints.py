@@ -14,7 +14,9 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from ssd_ros.image import printable
 from ssd_ros.ros import dds_profile
+from ssd_ros.ros.frozen_graph import FrozenGraph
 from ssd_ros.ros.graph_snapshot import Connection
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX, compressed_topic
 
 UNKNOWN = "_NODE_NAME_UNKNOWN_"  # rmw's name until a publisher's node is known
 BARE = "_CREATED_BY_BARE_DDS_APP_"  # rmw's name of a publisher without a node
@@ -36,7 +38,7 @@ class Endpoints:
     publishers: Sequence[TopicEndpointInfo]
 
     @classmethod
-    def of(cls, node: Node, topic: str) -> Endpoints:
+    def of(cls, node: Node | FrozenGraph, topic: str) -> Endpoints:
         """The endpoints of a topic that the node subscribes to."""
         name = node.get_name(), node.get_namespace()
         subscriptions = node.get_subscriptions_info_by_topic(topic)
@@ -92,17 +94,23 @@ def node_of(info: TopicEndpointInfo) -> str:
 
 
 def rival(node: Node, topic: str) -> str:
-    """The other node that publishes a topic which this node publishes, too; empty without one."""
+    """The other node that publishes a topic which this node publishes, too; empty without one.
+
+    One of the same name is told by `count_of_name`.
+    """
     own = node.get_fully_qualified_name()
     names = [
         node_of(info)
         for info in node.get_publishers_info_by_topic(topic)
         if info.node_name != UNKNOWN
     ]
-    others = [name for name in names if name != own]
-    if not others and names.count(own) > 1:
-        return f"another node of the name {own}"
-    return printable(others[0]) if others else ""
+    return printable(next((name for name in names if name != own), ""))
+
+
+def count_of_name(node: Node) -> int:
+    """How many nodes of the graph have this node's full name."""
+    own = node.get_name(), node.get_namespace()
+    return [(name, space) for name, space in node.get_node_names_and_namespaces()].count(own)
 
 
 def shared_memory_obstacle(publisher: TopicEndpointInfo, own: TopicEndpointInfo) -> str:
@@ -162,11 +170,12 @@ def _nothing_known() -> str:
 def _fix_of_type(topic: str, theirs: str) -> str:
     """What to do about a publisher of another type."""
     if theirs.endswith("/CompressedImage"):
-        if topic.endswith("/compressed"):
-            base = topic.removesuffix("/compressed")
+        if topic.endswith(COMPRESSED_SUFFIX):
+            base = topic.removesuffix(COMPRESSED_SUFFIX)
             return f"set image_transport:=compressed and image_topics:={base}"
         return (
-            f"let it publish on {topic}/compressed (remap it), and set image_transport:=compressed"
+            f"let it publish on {compressed_topic(topic)} (remap it), and set "
+            "image_transport:=compressed"
         )
     if theirs.endswith("/Image"):
         return f"set image_transport:=raw and image_topics:={topic}"

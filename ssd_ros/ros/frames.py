@@ -32,6 +32,8 @@ class Counts:
     Attributes:
         failed: frames in which detection failed.
         discarded: frames of before a pause or a transition that were not processed in time.
+        last_bad: why the last invalid frame was refused.
+        last_is_bad: whether no frame has been processed since that one.
         unstamped: processed frames whose stamp is 0, or for which the clock is not set.
         latencies: seconds from the stamps of the latest frames to their detections' publication;
             without the unstamped ones.
@@ -47,6 +49,7 @@ class Counts:
     discarded: int = 0
     unstamped: int = 0
     last_bad: str = ""
+    last_is_bad: bool = False
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     processing_latency: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
@@ -127,6 +130,7 @@ class FrameSlot:
         )
         with self._lock:
             self._counts.processed += 1
+            self._counts.last_is_bad = False
             self._counts.unstamped += not known
             self._counts.processing_latency.append(time.monotonic() - frame.received_at)
             if known:

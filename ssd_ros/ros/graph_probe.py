@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -19,9 +19,11 @@ from rclpy.parameter import parameter_value_to_python
 
 from ssd_ros.ros.discovery_peer import PREFIX, Peer, peer
 from ssd_ros.ros.endpoints import Endpoints, node_of
+from ssd_ros.ros.frozen_graph import FrozenGraph
 from ssd_ros.ros.graph_snapshot import Connection, GraphSnapshot, ImageTopic, RunningDetector
 from ssd_ros.ros.image_topics import COMPRESSED, RAW, image_topics
-from ssd_ros.ros.topic_watch import SUFFIX, TopicWatch
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
+from ssd_ros.ros.topic_watch import TopicWatch
 from ssd_ros.ros.topics import TopicResolver
 
 T = TypeVar("T")
@@ -74,16 +76,19 @@ class _Probe:
         failure = other.failure()
         look_for_it = partial(self._knows, other.name)
         peer_found = not failure and self._spin(look_for_it, DISCOVERY_TIMEOUT)
-        topics = [watch.result() for watch in self._watches.values()]
-        seen = {topic.name.removesuffix(SUFFIX) for topic in topics} | self._watches.keys()
+        graph = FrozenGraph(self._node)
+        topics = [watch.result(graph) for watch in self._watches.values()]
+        has_clock = bool(graph.get_publishers_info_by_topic("/clock"))
+        watched = self._watches.keys()
+        seen = watched | {name.removesuffix(COMPRESSED_SUFFIX) for name in watched}
         return GraphSnapshot(
             seconds,
-            self._nodes(),
-            list(image_topics(self._node)),
+            _nodes(graph),
+            list(image_topics(graph)),
             self._names,
             [*(ImageTopic(name) for name in self._names if name not in seen), *topics],
-            [found for name in self._detector_names() if (found := self._detector(name))],
-            bool(self._node.get_publishers_info_by_topic("/clock")),
+            self._detectors(graph),
+            has_clock,
             peer_found,
             failure,
         )
@@ -103,7 +108,9 @@ class _Probe:
     def _look(self) -> None:
         """Subscribes to new image topics, and follows the QoS of their publishers."""
         for name, kind in image_topics(self._node).items():
-            asked = not self._names or {name, name.removesuffix(SUFFIX)} & set(self._names)
+            asked = not self._names or {name, name.removesuffix(COMPRESSED_SUFFIX)} & set(
+                self._names
+            )
             if asked and name not in self._watches:
                 self._watches[name] = TopicWatch(self._node, name, kind)
         for watch in self._watches.values():
@@ -117,18 +124,15 @@ class _Probe:
     def _knows(self, name: str) -> bool:
         return any(known == name for known, _ in self._node.get_node_names_and_namespaces())
 
-    def _nodes(self) -> list[str]:
-        names = self._node.get_node_names_and_namespaces()
-        others = [(name, space) for name, space in names if not name.startswith((NAME, PREFIX))]
-        return sorted(f"{space.rstrip('/')}/{name}" for name, space in others)
+    def _detectors(self, graph: FrozenGraph) -> list[RunningDetector]:
+        # First all that the graph is asked for: detectors that are busy take seconds to answer.
+        subscriptions = {name: _subscriptions(graph, name) for name in _detector_names(graph)}
+        told = (self._detector(*of_one) for of_one in subscriptions.items())
+        return [detector for detector in told if detector is not None]
 
-    def _detector_names(self) -> list[str]:
-        """The nodes with the services of a detector."""
-        services = dict(self._node.get_service_names_and_types())
-        names = (n.removesuffix("/enable") for n, kinds in services.items() if ENABLE in kinds)
-        return sorted(n for n in names if f"{n}/get_state" in services and n in self._nodes())
-
-    def _detector(self, name: str) -> RunningDetector | None:
+    def _detector(
+        self, name: str, subscriptions: Mapping[str, Sequence[Connection]]
+    ) -> RunningDetector | None:
         """What a node tells of itself; None for one that is no detector."""
         state = self._call(GetState, f"{name}/get_state", GetState.Request())
         request = GetParameters.Request(names=list(ASKED))
@@ -142,18 +146,8 @@ class _Probe:
             state.current_state.label if state else "",
             dict(zip(ASKED, given, strict=False)),
             sorted(own, key=lambda status: status[1]),
-            self._subscriptions(name),
+            subscriptions,
         )
-
-    def _subscriptions(self, detector: str) -> dict[str, list[Connection]]:
-        """The image topics that a detector is subscribed to."""
-        found = {}
-        for topic, _ in self._node.get_topic_names_and_types():
-            for info in self._node.get_subscriptions_info_by_topic(topic):
-                if info.topic_type in (RAW, COMPRESSED) and node_of(info) == detector:
-                    publishers = self._node.get_publishers_info_by_topic(topic)
-                    found[topic] = Endpoints(topic, info, publishers).connections()
-        return found
 
     def _call(self, kind: Any, service: str, request: Any) -> Any:
         """The answer of a service; None without one in time."""
@@ -165,3 +159,27 @@ class _Probe:
             return future.result() if self._spin(future.done, SERVICE_TIMEOUT) else None
         finally:
             self._node.destroy_client(client)
+
+
+def _nodes(graph: FrozenGraph) -> list[str]:
+    names = graph.get_node_names_and_namespaces()
+    others = [(name, space) for name, space in names if not name.startswith((NAME, PREFIX))]
+    return sorted(f"{space.rstrip('/')}/{name}" for name, space in others)
+
+
+def _detector_names(graph: FrozenGraph) -> list[str]:
+    """The nodes with the services of a detector."""
+    services, nodes = dict(graph.get_service_names_and_types()), _nodes(graph)
+    names = (n.removesuffix("/enable") for n, kinds in services.items() if ENABLE in kinds)
+    return sorted(n for n in names if f"{n}/get_state" in services and n in nodes)
+
+
+def _subscriptions(graph: FrozenGraph, detector: str) -> dict[str, list[Connection]]:
+    """The image topics that a detector is subscribed to."""
+    found = {}
+    for topic, _ in graph.get_topic_names_and_types():
+        for info in graph.get_subscriptions_info_by_topic(topic):
+            if info.topic_type in (RAW, COMPRESSED) and node_of(info) == detector:
+                publishers = graph.get_publishers_info_by_topic(topic)
+                found[topic] = Endpoints(topic, info, publishers).connections()
+    return found

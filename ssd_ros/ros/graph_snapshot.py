@@ -29,13 +29,14 @@ class ImageTopic:
 
     Attributes:
         kind: name of the message type; empty where the topic has no publishers.
-        connections: one for each publisher.
+        connections: one for each publisher; none where all have ended while it was watched.
         qos: reliability and durability that the publishers offer, in words.
         received: number of images.
         rate: of these, in Hz; 0 for fewer than two.
         image: encoding and size of the last image; empty without one.
         error: why that one could not be decoded.
         stamped: whether its stamp is set.
+        silence: seconds since it was received; 0 without one.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ImageTopic:
     image: str = ""
     error: str = ""
     stamped: bool = True
+    silence: float = 0.0
 
 
 @dataclass(frozen=True)

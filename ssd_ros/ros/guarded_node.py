@@ -22,10 +22,9 @@ from rclpy.parameter import Parameter
 
 from ssd_ros.image import printable
 from ssd_ros.ros.executor import answer_always
-from ssd_ros.ros.failures import FailureLog
+from ssd_ros.ros.failures import FailureLog, RecurringProblems
 from ssd_ros.ros.parameters import as_declared
 
-LOG_EVERY = 1.0  # seconds between two errors about failed callbacks
 THREADS = 3  # of the executor, one for each callback group
 READING = {
     GetAvailableStates,
@@ -55,6 +54,7 @@ class GuardedLifecycleNode(LifecycleNode):
         self.stream_group = MutuallyExclusiveCallbackGroup()
         self.reading_group = MutuallyExclusiveCallbackGroup()
         self.callback_failures = FailureLog()
+        self._problems = RecurringProblems()
         self.failure = ""
         self.lifecycle_lock = threading.RLock()
         super().__init__(name, **options)
@@ -92,7 +92,8 @@ class GuardedLifecycleNode(LifecycleNode):
         """Logs what went wrong in a callback, and keeps it for the diagnostics."""
         text = printable(text)  # it may quote a request or a message
         self.callback_failures.note(text)
-        self.get_logger().error(text, throttle_duration_sec=LOG_EVERY)
+        if self._problems.begins_now(text):
+            self.get_logger().error(text)
 
     def transition(
         self,

@@ -23,8 +23,10 @@ from ssd_ros.io.sources import open_source
 from ssd_ros.messages.images import fill_compressed_image, fill_image
 from ssd_ros.ros import camera_info, process
 from ssd_ros.ros.executor import answer_always
+from ssd_ros.ros.failures import RecurringProblems
 from ssd_ros.ros.parameter_table import IMAGE_SOURCE, check_choices
 from ssd_ros.ros.parameters import declare, warn_of_unknown
+from ssd_ros.ros.topics import TopicResolver, source_topics
 
 WARN_EVERY = 10.0  # seconds between two warnings about images that cannot be read
 
@@ -33,6 +35,7 @@ class ImageSource(Node):
     """A camera made of files: `image_raw`, or `image_raw/compressed`, at a steady rate.
 
     Given a calibration or a field of view, it also publishes `camera_info`, before each image.
+    What is published besides `image_raw` is beside that, wherever a remapping rule moves it.
 
     Raises:
         ValueError, OSError: a parameter is out of range, or the source cannot be opened.
@@ -54,25 +57,27 @@ class ImageSource(Node):
             raise ValueError("parameter 'source' is empty, expected a folder, a video or a webcam")
         self._frames = iter(open_source(source, loop))
         overrides = QoSOverridingOptions.with_default_policies()
+        names = source_topics(TopicResolver(self))
         self._raw = self._compressed = None
         if transport in ("raw", "both"):
             self._raw = self.create_publisher(
-                ImageMsg, "image_raw", QoSProfile(depth=10), qos_overriding_options=overrides
+                ImageMsg, names.image, QoSProfile(depth=10), qos_overriding_options=overrides
             )
         if transport in ("compressed", "both"):
             self._compressed = self.create_publisher(
                 CompressedImage,
-                "image_raw/compressed",
+                names.compressed,
                 QoSProfile(depth=10),
                 qos_overriding_options=overrides,
             )
         self._calibrations = None
         if self._info is not None or self._fov:
-            self._calibrations = self.create_publisher(CameraInfo, "camera_info", 10)
+            self._calibrations = self.create_publisher(CameraInfo, names.camera_info, 10)
         self._publishers_in_use = [p for p in (self._raw, self._compressed) if p is not None]
         self.published = 0
         self._unreadable = 0  # images since the last warning
         self._warned_at = -math.inf
+        self._problems = RecurringProblems()
         self._finished = False
         self._period = 1 / rate
         answer_always(self, self.report_failure)
@@ -86,7 +91,8 @@ class ImageSource(Node):
 
     def report_failure(self, text: str) -> None:
         """Logs what went wrong in a callback."""
-        self.get_logger().error(text)
+        if self._problems.begins_now(text):
+            self.get_logger().error(text)
 
     def close(self) -> None:
         """At the end of the source, waits until reliable subscribers have the last images."""

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMsg
 
 from ssd_ros.ros.frame_loss import UNKNOWN, Arrival
+from ssd_ros.ros.image_transport import compressed_topic
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -53,7 +54,7 @@ class ImageSubscription:
         group: CallbackGroup | None,
         on_lost: Callable[[int], None],
     ) -> None:
-        self.topic = f"{topic}/compressed" if compressed else topic
+        self.topic = compressed_topic(topic) if compressed else topic
         self._node = node
         self._message_type = CompressedImage if compressed else ImageMsg
         self._type_name = f"sensor_msgs/msg/{self._message_type.__name__}"  # as the graph names it

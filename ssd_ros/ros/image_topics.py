@@ -6,12 +6,13 @@ from __future__ import annotations
 from rclpy.node import Node
 
 from ssd_ros.ros.endpoints import BARE, UNKNOWN, node_of
+from ssd_ros.ros.frozen_graph import FrozenGraph
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"  # published by every detector, and by no camera driver
 
 
-def image_topics(node: Node) -> dict[str, str]:
+def image_topics(node: Node | FrozenGraph) -> dict[str, str]:
     """Topics on which images are published, raw ones or compressed ones, with their types.
 
     Annotated images of detectors are left out.

@@ -13,13 +13,12 @@ from rclpy.node import Node
 
 from ssd_ros.ros.camera import Camera
 from ssd_ros.ros.decoding import FrameDecoder
-from ssd_ros.ros.failures import FailureLog
+from ssd_ros.ros.failures import FailureLog, RecurringProblems, kind_of
 from ssd_ros.ros.frames import RECENT, DecodedFrame
 
 if TYPE_CHECKING:
     from ssd_ros.detector import Detector
 
-LOG_EVERY = 1.0  # seconds between two errors about failed batches
 BUSY_AFTER = 2.0  # seconds after which a batch or an image that is not ready is reported
 # Seconds for which a batch waits for the images that it began to decode; those that take longer
 # are in a later batch.
@@ -59,6 +58,7 @@ class InferenceLoop:
         self._batch_since: float | None = None
         self._failure = ""
         self.failures = FailureLog()
+        self._problems = RecurringProblems()
         if problem := self.class_filter_problem:
             node.get_logger().warning(problem)
 
@@ -161,7 +161,8 @@ class InferenceLoop:
                     return
                 self._failure = f"detection failed: {error}"
                 self.failures.note(str(error))
-                self._node.get_logger().error(self._failure, throttle_duration_sec=LOG_EVERY)
+                if self._problems.begins(kind_of(self._failure)):
+                    self._node.get_logger().error(self._failure)
             finally:
                 self._batch_since = None
 
@@ -208,6 +209,7 @@ class InferenceLoop:
         if failure is not None:
             raise failure
         self._failure = ""
+        self._problems.note_success()
         answers = (
             f"'{camera.topic}' {len(detections)} detections, "
             f"{1e3 * (time.monotonic() - frame.received_at):.0f} ms after arrival"

@@ -16,6 +16,7 @@ from visualization_msgs.msg import MarkerArray
 from ssd_ros.detections import Detections
 from ssd_ros.messages.markers import is_calibrated, outlines
 from ssd_ros.ros.endpoints import Endpoints
+from ssd_ros.ros.image_transport import camera_info_topic
 from ssd_ros.ros.topics import CameraTopics
 
 
@@ -30,7 +31,7 @@ class MarkerPublisher:
 
     def __init__(self, node: Node, topics: CameraTopics, group: CallbackGroup | None) -> None:
         self._node = node
-        self._info_topic = f"{topics.image.rpartition('/')[0]}/camera_info"
+        self._info_topic = camera_info_topic(topics.image)
         self._info: CameraInfo | None = None
         self._impossible_since: float | None = None
         output = topics.outputs["detections_markers"]

@@ -11,11 +11,11 @@ from ssd_ros.image import ImageError
 from ssd_ros.messages.images import image_from_compressed_msg, image_from_msg
 from ssd_ros.ros.endpoints import Endpoints
 from ssd_ros.ros.frame_loss import Arrival
+from ssd_ros.ros.frozen_graph import FrozenGraph
 from ssd_ros.ros.graph_snapshot import ImageTopic
 from ssd_ros.ros.image_subscription import FrameMsg, ImageSubscription
 from ssd_ros.ros.image_topics import COMPRESSED
-
-SUFFIX = "/compressed"
+from ssd_ros.ros.image_transport import COMPRESSED_SUFFIX
 
 
 class TopicWatch:
@@ -33,8 +33,10 @@ class TopicWatch:
         self._last: FrameMsg | None = None
         self._subscription: ImageSubscription | None = None
         compressed = kind == COMPRESSED
-        if not compressed or name.endswith(SUFFIX):  # a detector cannot subscribe to others
-            base = name.removesuffix(SUFFIX) if compressed else name
+        if not compressed or name.endswith(
+            COMPRESSED_SUFFIX
+        ):  # a detector cannot subscribe to others
+            base = name.removesuffix(COMPRESSED_SUFFIX) if compressed else name
             self._subscription = ImageSubscription(node, base, compressed, None, lambda count: None)
             self._subscription.subscribe(self._note)
 
@@ -43,9 +45,13 @@ class TopicWatch:
         if self._subscription is not None:
             self._subscription.adapt()
 
-    def result(self) -> ImageTopic:
-        """What was seen so far."""
-        endpoints = Endpoints.of(self._node, self._name)
+    def result(self, graph: FrozenGraph) -> ImageTopic:
+        """What was seen so far.
+
+        Args:
+            graph: of this moment.
+        """
+        endpoints = Endpoints.of(graph, self._name)
         times = self._received
         rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
         image, error = _describe(self._last)
@@ -64,6 +70,7 @@ class TopicWatch:
             image,
             error,
             stamp is None or bool(stamp.sec or stamp.nanosec),
+            time.monotonic() - times[-1] if times else 0.0,
         )
 
     def _note(self, message: FrameMsg, arrival: Arrival) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from rclpy.node import Node
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
+from ssd_ros.ros.image_transport import camera_info_topic, compressed_topic
+
 
 @dataclass(frozen=True)
 class CameraTopics:
@@ -25,8 +27,10 @@ class CameraTopics:
     outputs: Mapping[str, str]
 
 
+ANNOTATED = "detections_image"
+ANNOTATED_JPEG = compressed_topic(ANNOTATED)
 OUTPUTS = (
-    *("detections", "detections_image", "detections_image/compressed", "detections_markers"),
+    *("detections", ANNOTATED, ANNOTATED_JPEG, "detections_markers"),
     *("annotations", "label_info"),
 )
 
@@ -73,7 +77,7 @@ def camera_topics(
     for name, topic in zip(names, images, strict=True):
         if images.count(topic) > 1:
             raise ValueError(f"'{name}' is the topic '{topic}', which is there more than once")
-    subscribed = [resolve(f"{topic}/compressed" if compressed else topic) for topic in images]
+    subscribed = [resolve(compressed_topic(topic) if compressed else topic) for topic in images]
     spaces = output_namespaces(images, output_namespace)
     outputs = [{name: f"{space}/{name}" for name in OUTPUTS} for space in spaces]
     if len(outputs) == 1:
@@ -81,14 +85,41 @@ def camera_topics(
         # relative to the node and the output's to the image topic.
         outputs[0] |= {name: name for name in OUTPUTS if resolve.has_rule(name)}
     for camera in outputs:  # as in image_transport, a rule for the image is one for its JPEG
-        if not resolve.has_rule(camera["detections_image/compressed"]):
-            image = resolve(camera["detections_image"])
-            camera["detections_image/compressed"] = f"{image}/compressed"
+        if not resolve.has_rule(camera[ANNOTATED_JPEG]):
+            camera[ANNOTATED_JPEG] = compressed_topic(resolve(camera[ANNOTATED]))
     published = {resolve(topic) for camera in outputs for topic in camera.values()}
     for topic in subscribed:
         if topic in published:
             raise ValueError(f"'{topic}' is also an output: the node would answer itself")
     return [CameraTopics(*both) for both in zip(images, outputs, strict=True)]
+
+
+@dataclass(frozen=True)
+class SourceTopics:
+    """What the publishers of an image source are created with, not resolved.
+
+    Attributes:
+        image, compressed: raw images, and the same as JPEG.
+        camera_info: the camera's calibration.
+    """
+
+    image: str
+    compressed: str
+    camera_info: str
+
+
+def source_topics(resolve: TopicResolver) -> SourceTopics:
+    """The topics of an image source: those beside `image_raw` follow it wherever a rule moves it.
+
+    A rule for one of them by its own name (`camera_info:=…`) takes precedence.
+    """
+    image = resolve("image_raw")
+    beside = {
+        "image_raw/compressed": compressed_topic(image),
+        "camera_info": camera_info_topic(image),
+    }
+    names = (name if resolve.has_rule(name) else topic for name, topic in beside.items())
+    return SourceTopics("image_raw", *names)
 
 
 def output_namespaces(topics: Sequence[str], below: str = "") -> list[str]:

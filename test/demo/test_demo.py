@@ -14,7 +14,7 @@ pytest.importorskip("skimage", reason="needs requirements-training.txt")
 
 from demo import __main__ as demo
 from demo import camera as demo_camera
-from demo.accuracy import LabelledBox, count_matches
+from demo.accuracy import LabelledBox, count_matches, summary
 
 HANGS = 300  # seconds until a demo that hangs fails the test
 pytestmark = pytest.mark.training
@@ -41,7 +41,9 @@ def test_the_demo_leaves_annotated_images_and_ends_with_precision_and_recall(tmp
     assert float(recall) > 0.5
     assert int(frames) >= 1  # a slow machine drops some
     drawn = re.search(r"(\d+) annotated images in", result.stdout.splitlines()[-1])
+    log = (out / "detector.log").read_text()
     address = re.search(r"http://127.0.0.1:(\d+)/", result.stdout)
+    assert not address or f"web page: {address[0]}" in log  # it listens when it is told
     assert bool(address) == bool(importlib.util.find_spec("aiohttp"))
     assert int(drawn[1]) == len(list(out.glob("frame_*.jpg"))) >= 1
 
@@ -69,6 +71,17 @@ def test_a_detection_agrees_with_one_object_of_its_class_that_it_overlaps(
     detections, ground_truth, counts
 ):
     assert count_matches([(detections, ground_truth)]) == counts
+
+
+def test_the_summary_tells_how_many_difficult_objects_are_not_counted():
+    hidden = LabelledBox("cup", FAR, difficult=True)
+    frames = [([LabelledBox("cup", CUP)], [LabelledBox("cup", CUP), hidden]), ([], [hidden])]
+    text = "precision 1.00, recall 1.00 on 1 object in 2 of 3 frames (IoU 0.5"
+    assert summary(frames, 3) == f"{text}; 2 difficult objects not counted)"
+    assert (
+        summary(frames[:0], 3)
+        == "precision 0.00, recall 0.00 on 0 objects in 0 of 3 frames (IoU 0.5)"
+    )
 
 
 def test_a_demo_without_detections_fails_and_shows_why(weights, image_folder, tmp_path):

@@ -110,6 +110,7 @@ def test_a_sound_set_up_is_ok_and_says_how_to_start():
             "unset RMW_IMPLEMENTATION",
         ),
         ({"active": "/other"}, WARN, "environment /other is active, but this Python is", "/other"),
+        ({"prefix": "/conda", "base_prefix": "/conda", "active": "/conda"}, OK, "/conda is a", ""),
         ({"version": (3, 9), "ros": {(3, 9): "/opt/ros/x"}}, FAIL, "too old", "3.10 to 3.13"),
         ({"version": (3, 14)}, WARN, "newer than 3.13", "3.13"),
         ({"prefix": "/usr", "active": ""}, OK, "no virtual environment is active", ""),
@@ -117,15 +118,6 @@ def test_a_sound_set_up_is_ok_and_says_how_to_start():
 )
 def test_a_python_that_does_not_fit_is_named(changed, level, what, fix):
     assert told(python_environment.judge(replace(PYTHON, **changed)), level, what, fix)
-
-
-@pytest.mark.parametrize(
-    "folder", ["lib/python3.12/site-packages", "local/lib/python3.10/dist-packages"]
-)
-def test_the_python_of_ros_is_found_where_its_packages_are(tmp_path, folder):
-    (tmp_path / folder / "rclpy").mkdir(parents=True)
-    found = python_environment.find_rclpy(f"/nowhere:{tmp_path}")
-    assert found == {(3, 12 if "12" in folder else 10): str(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -335,6 +327,24 @@ def test_what_is_wrong_with_an_image_topic_is_named(changed, level, what, fix):
     if topic.stamped:  # of topics that the user asked for, what keeps all detections away is worse
         asked = judged(replace(GRAPH, topics=[topic], detectors=[], asked=[topic.name]))
         assert told(asked, FAIL, what)
+
+
+def test_a_camera_that_has_ended_is_told_without_contradiction():
+    """Its images came before; the graph no longer knows it, and the detector tells its own."""
+    ended = replace(CAMERA, connections=[], qos="")
+    detector = replace(DETECTOR, subscriptions={CAMERA.name: []})
+    findings = judged(replace(GRAPH, existing=[], topics=[ended], detectors=[detector]))
+    assert told(findings, WARN, "/camera/image_raw: Image, its publisher has ended", "again")
+    assert told(findings, FAIL, "/detector: /camera/image_raw has no publishers")
+    assert not told(findings, OK, "works with")
+
+
+def test_images_that_stopped_are_no_camera_that_works():
+    stopped = replace(CAMERA, silence=4.2)  # of a driver that was killed, say
+    findings = judged(replace(GRAPH, topics=[stopped]))
+    assert told(findings, WARN, "30.0 Hz: the images stopped 4 s ago", "driver")
+    slow = judged(replace(GRAPH, topics=[replace(stopped, rate=0.5)]))
+    assert told(slow, OK, "0.5 Hz: works with")
 
 
 def test_a_compressed_topic_is_told_with_its_transport():

@@ -158,3 +158,21 @@ def test_a_png_with_a_broken_colour_profile_is_read_without_a_word(tmp_path, cap
     assert b"iCCP" in path.read_bytes()
     np.testing.assert_array_equal(image_files.read(path), pixels[..., ::-1])
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "I;16"])
+def test_what_a_png_says_besides_its_pixels_is_read_without_a_word(tmp_path, mode, capfd):
+    """Each is one that libpng warns of: wrong, of a wrong length, or with a wrong checksum."""
+    path, file = tmp_path / "a.png", io.BytesIO()
+    levels = np.random.default_rng(0).integers(0, 256, (9, 11), dtype=np.uint8)
+    wide = PillowImage.fromarray(levels.astype(np.uint16) * 64)
+    image = wide if mode == "I;16" else PillowImage.fromarray(levels).convert(mode)
+    image.save(file, "PNG")
+    whole = file.getvalue()
+    path.write_bytes(whole)
+    expected = image_files.read(path)
+    kinds = (b"sRGB", b"sBIT", b"pHYs", b"gAMA", b"tIME", b"zTXt", b"eXIf")
+    extras = b"".join(bytes((0, 0, 0, 1)) + kind + b"\x99\0\0\0\0" for kind in kinds)
+    path.write_bytes(whole[:33] + extras + whole[33:-12] + extras + whole[-12:])
+    np.testing.assert_array_equal(image_files.read(path), expected)
+    assert capfd.readouterr().err == ""

@@ -115,6 +115,16 @@ def test_a_calibration_file_is_published_as_it_is(graph, image_folder, tmp_path)
     assert info.header.frame_id == "camera"
 
 
+def test_the_calibration_follows_a_remapped_image_topic(graph, weights, image_folder):
+    """The detector looks for it there, too."""
+    rule = ["-r", f"image_raw:={graph.name('front/image')}"]
+    heard = graph.hear(MarkerArray, "front/detections_markers")
+    detector = {"weights": weights, "device": "cpu", "markers": True}
+    graph.start_process("ssd_ros.ros.detector_node", detector, more=rule)
+    graph.start_process(MODULE, {"source": str(image_folder), "fov": 60.0}, more=rule)
+    wait_for(lambda: any(len(message.markers) > 1 for message in heard), "outlines")
+
+
 def test_a_calibration_that_cannot_be_read_ends_the_source_with_the_reason(graph, image_folder):
     missing = {"source": str(image_folder), "camera_info_url": "/no/such.yaml"}
     source = graph.start_process(MODULE, missing)

@@ -28,7 +28,9 @@ from ssd_ros.detector import Detector
 from ssd_ros.messages.images import as_array, fill_compressed_image, fill_image
 from ssd_ros.model.config import PAPER_VOC
 from ssd_ros.model.ssd import SSD
+from ssd_ros.ros import camera_monitor
 from ssd_ros.ros.camera import Camera
+from ssd_ros.ros.failures import RecurringProblems, kind_of
 from ssd_ros.ros.image_subscription import matching_reliability
 from ssd_ros.ros.inference_loop import InferenceLoop
 from ssd_ros.ros.topics import output_namespaces
@@ -373,6 +375,65 @@ def test_invalid_images_of_one_camera_do_not_hide_those_of_another(graph, parame
             camera.publisher.publish(ImageMsg(header=camera.header(), encoding="bgr8"))
     for camera in cameras:
         graph.wait_for_log(f"dropped invalid image on '{camera.topic}'")
+
+
+def test_an_encoding_that_is_not_supported_is_logged_once_and_stays_in_the_diagnostics(
+    graph, parameters, images
+):
+    graph.start_detector({**parameters, "image_timeout": 1000.0})
+    camera, sent = PlayedCamera(graph), 0
+    camera.detect(images[0])
+    for encoding in ("64FC1", "64FC2"):
+        for _ in range(3):  # more than the seconds between two lines of the log
+            sent += 1
+            camera.publisher.publish(
+                ImageMsg(header=camera.header(), encoding=encoding, height=1, width=1)
+            )
+            assert graph.camera_status(bad=sent).level == DiagnosticStatus.WARN
+            graph.next_diagnostics()
+    wait_for(lambda: len(graph.logged("encoding '64FC")) == 2, "one line for each encoding")
+    camera.detect(images[0])
+    assert len(graph.logged("encoding '64FC")) == 2
+
+
+def test_an_invalid_image_stays_in_the_diagnostics_until_one_is_processed(
+    graph, parameters, images, monkeypatch
+):
+    monkeypatch.setattr(camera_monitor, "REMEMBERED", 0.0)
+    graph.start_detector({**parameters, "image_timeout": 1000.0})
+    camera = PlayedCamera(graph)
+    camera.wait_for_subscribers(1)
+    camera.publisher.publish(ImageMsg(header=camera.header(), encoding="64FC1"))
+    graph.camera_status(bad=1)
+    graph.next_diagnostics(2)
+    assert "invalid images; last error" in graph.camera_status().summary
+    camera.detect(images[0])
+    wait_for(lambda: graph.camera_status().level == DiagnosticStatus.OK, "the status to be OK")
+
+
+def test_a_recurring_problem_begins_once_and_again_after_it_had_ended():
+    problems = RecurringProblems(gone_after=0.0, log_every=0.0)
+    assert [problems.begins(kind) for kind in ("a", "a", "b", "a")] == [True, False, True, False]
+    problems.note_success()
+    assert problems.begins("a")
+    assert problems.begins_now("12 a")
+    assert problems.begins_now("13 a")
+    lasting = RecurringProblems(gone_after=1000.0, log_every=0.0)
+    assert lasting.begins("a")
+    lasting.note_success()  # one good image among bad ones is no end
+    assert not lasting.begins("a")
+    assert lasting.begins_now("12 a")
+    assert not lasting.begins_now("13 a")
+
+
+def test_problems_that_differ_in_every_message_do_not_fill_log_and_memory():
+    problems = RecurringProblems(log_every=1000.0)
+    assert [problems.begins(str(number)) for number in range(3)] == [True, False, False]
+    assert kind_of("no image <BytesIO at 0x7f3a> of 12 bytes") == "no image <BytesIO at > of  bytes"
+    many = RecurringProblems(log_every=0.0)
+    assert all(many.begins(str(number)) for number in range(100))
+    assert not many.begins("99")
+    assert many.begins("0")  # forgotten
 
 
 def test_images_of_a_12_bit_camera_are_scaled_as_the_parameter_says(graph, parameters):

@@ -18,6 +18,8 @@ from rclpy.qos import ReliabilityPolicy
 from services import Services
 from waiting import wait_for
 
+from ssd_ros.ros.frozen_graph import FrozenGraph
+
 pytestmark = pytest.mark.slow  # test/doctor/ has what needs no processes
 IMAGE = np.full((48, 64, 3), 90, np.uint8)
 SECONDS = ("--seconds", "6")  # a busy machine may take some to be heard
@@ -64,6 +66,32 @@ def test_a_camera_that_works_is_told_with_rate_and_format(graph):
     )
     assert told(findings, "OK", "nodes in two processes of this machine find each other")
     assert told(findings, "OK", "Fast DDS profile")
+
+
+def test_a_camera_that_ends_meanwhile_is_told_as_one_that_has_ended(
+    graph, parameters, image_folder
+):
+    graph.start_detector(parameters)
+    wait_for(lambda: Services(graph).state == "active", "the detector to be active")
+    once = {"source": str(image_folder), "loop": False, "wait_for_subscribers": 2}
+    source = graph.start_process("ssd_ros.ros.image_source_node", once)
+    code, findings = examine(*SECONDS)  # the second subscriber
+    assert source.exit_code() == 0
+    topic = graph.name("image_raw")
+    assert code == 1, findings
+    assert told(findings, "WARN", f"{topic}: Image, its publisher has ended while this watched")
+    assert told(findings, "FAIL", f"{graph.name('detector')}: {topic} has no publishers")
+    assert not told(findings, "OK", topic)
+
+
+def test_the_graph_stays_as_it_was_when_it_was_first_asked(graph):
+    camera = PlayedCamera(graph)
+    wait_for(lambda: graph.node.get_publishers_info_by_topic(camera.topic), "the camera")
+    frozen = FrozenGraph(graph.node)
+    assert len(frozen.get_publishers_info_by_topic(camera.topic)) == 1
+    graph.node.destroy_publisher(camera.publisher)
+    wait_for(lambda: not graph.node.get_publishers_info_by_topic(camera.topic), "its end")
+    assert len(frozen.get_publishers_info_by_topic(camera.topic)) == 1
 
 
 def test_each_broken_part_of_a_graph_is_named(graph, parameters, image_folder):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No request, message or callback ends the node or blocks it, on any version of rclpy."""
 
+import gc
 import inspect
 import threading
 
@@ -76,8 +77,9 @@ def test_transitions_leave_nothing_behind_in_callback_groups(graph, parameters):
     for _ in range(8):
         for label in ("configure", "activate", "deactivate", "cleanup"):
             assert node.change(label)
+        gc.collect()  # else it depends on the rounds of which it has not been done yet
         kept.append(sum(len(group.entities) for group in groups))
-    assert kept[-1] < 2 * kept[0]  # it fluctuates with the garbage collection
+    assert kept[-1] < 2 * kept[0]
 
 
 def test_a_parameter_of_an_unknown_type_is_refused_and_the_others_are_set(

@@ -17,6 +17,7 @@ from ssd_ros.ros.topics import (
     camera_topics,
     check_output_namespace,
     output_namespaces,
+    source_topics,
 )
 
 NAMESPACE = "/robot"
@@ -132,6 +133,27 @@ def test_the_jpeg_of_the_annotated_image_follows_the_image(rclpy_started):
     assert jpegs(other, "/a/image") == ["/jpeg"]
     node.destroy_node()
     other.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([], ["/robot/image_raw", "/robot/image_raw/compressed", "/robot/camera_info"]),
+        (["image_raw:=/cam/image"], ["/cam/image", "/cam/image/compressed", "/cam/camera_info"]),
+        (
+            ["image_raw:=cam/image", "camera_info:=info", "/robot/image_raw/compressed:=jpeg"],
+            ["/robot/cam/image", "/robot/jpeg", "/robot/info"],
+        ),
+    ],
+)
+def test_what_belongs_to_an_image_source_s_topic_follows_it(rclpy_started, rules, expected):
+    arguments = ["--ros-args", *(part for rule in rules for part in ("-r", rule))]
+    node = Node("source", namespace=NAMESPACE, cli_args=arguments)
+    resolve = TopicResolver(node)
+    topics = source_topics(resolve)
+    names = [topics.image, topics.compressed, topics.camera_info]
+    assert [resolve(name) for name in names] == expected
+    node.destroy_node()
 
 
 def test_equal_topics_do_not_hang(resolve):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two detectors on one camera: their outputs, and what tells them apart."""
 
+import signal
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (pip_ros/install.py brings it)")
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from made_weights import CLASSES, OTHER_CLASSES
 from played_camera import PlayedCamera, names_in, stamp_of
 from vision_msgs.msg import Detection2DArray
@@ -37,11 +39,24 @@ def test_the_same_outputs_are_reported_with_the_other_node_and_what_to_set(
     wait_for(lambda: f"{start}{graph.namespace}/detector" in other.log, "the other's warning")
 
 
-def test_a_second_node_of_the_same_name_is_reported_too(graph, parameters, weights, images):
+def test_two_nodes_of_one_name_both_report_it_whatever_their_topics_are(graph, parameters, weights):
     graph.start_detector(parameters)
-    graph.start_process(NODE, {"device": "cpu", "weights": weights})
-    PlayedCamera(graph).stream(images[0], 5)
-    graph.wait_for_log(f"another node of the name {graph.namespace}/detector")
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status")
+    given = {"device": "cpu", "weights": weights, "image_topics": ["other/image_raw"]}
+    later = graph.start_process(NODE, given)
+    text = f"2 nodes are named {graph.namespace}/detector"
+    wait_for(lambda: text in later.log, "the later one's warning")
+    messages = graph.hear(DiagnosticArray, "/diagnostics")
+
+    def told() -> set[bytes]:  # by the two, which only their publishers tell apart
+        own = [s for m in messages for s in m.status if s.name == graph.name("detector")]
+        return {s.message.startswith(text) and s.level for s in own[-4:]}
+
+    wait_for(lambda: len(messages) > 4 and told() == {DiagnosticStatus.WARN}, "both to warn")
+    assert len(graph.logged(text)) == 2
+    later.send(signal.SIGINT)
+    assert later.exit_code() == 0
+    wait_for(lambda: graph.status("detector").level == DiagnosticStatus.OK, "the status")
 
 
 def test_an_output_namespace_keeps_their_outputs_apart(graph, parameters, other_weights, images):

@@ -183,16 +183,51 @@ def test_class_names_are_the_text_of_the_file(yolo, names, expected):
 def test_contradictory_class_names_are_an_error(yolo):
     put_text(yolo / "data" / "predefined_classes.txt", "dog\nperson\n")  # labelImg's own
     assert [name for name, *_ in objects_of(yolo)[0]["0000.png"]] == ["disc", "square"]
-    put_text(yolo / "more" / "classes.txt", "square\ndisc\n")
-    with pytest.raises(DatasetImportError, match=r"classes\.txt' and '.*' name different classes"):
+    put_text(yolo / "more" / "classes.txt", "disc\nround\n")
+    told = r"classes\.txt' and '.*' name different classes \(number 1 is 'square' and 'round'\): re"
+    with pytest.raises(DatasetImportError, match=told):
+        read(yolo)
+    put_text(yolo / "more" / "classes.txt", "disc\nsquare\nround\n")
+    with pytest.raises(DatasetImportError, match=r"number 2 is nothing and 'round'"):
         read(yolo)
     put_text(yolo / "data.yaml", "names: [a, b]")
     assert [name for name, *_ in objects_of(yolo)[0]["0000.png"]] == ["a", "b"]
     put_text(yolo / "other.yaml", "names: [b, a]")
-    with pytest.raises(DatasetImportError, match=r"yaml' and '.*' name different classes"):
+    with pytest.raises(DatasetImportError, match=r"yaml' and '.*' name .*: give the file"):
         read(yolo)
     found = convert(yolo / "other.yaml", yolo.parent / "new", Options(fractions=(0.5, 0.5)))
     assert [item.name for item in found.labels.images[0].objects] == ["b", "a"]
+
+
+def test_folders_with_class_names_of_their_own_are_one_dataset_after_they_were_imported(
+    original, root, tmp_path
+):
+    """What the error about contradictory names says."""
+    for number in range(4):
+        name = ("disc", "square")[number % 2]
+        put_image(original, root / name / f"{number}.png", number)
+        put_text(root / name / f"{number}.txt", "0 0.5 0.5 0.2 0.2\n")
+        put_text(root / name / "classes.txt", f"{name}\n")
+    with pytest.raises(DatasetImportError, match="one by one into folders below PARTS"):
+        read(root)
+    for name in ("disc", "square"):
+        convert(root / name, tmp_path / "parts" / name, Options(fractions=(0.5, 0.5)))
+    whole = convert(tmp_path / "parts", tmp_path / "whole", Options())
+    names = [item.name for image in whole.labels.images for item in image.objects]
+    assert names == 2 * ["disc"] + 2 * ["square"]
+    assert whole.sets == {"train": 2, "test": 2}
+
+
+@pytest.mark.parametrize("width", [0, 0.004])
+def test_a_box_without_a_width_is_named_as_such_and_not_as_swapped_corners(
+    yolo, tmp_path, width, capsys
+):
+    put_text(yolo / "0000.txt", f"0 0.507131 0.5 {width} 0.2\n0 0.5 0.5 0.2 0.2\n")
+    assert main(["import", str(yolo), str(tmp_path / "new")]) == 1
+    out = capsys.readouterr().out
+    assert "too small: object 1 (disc), " in out
+    assert f": width {120 * width:g}, height 18, expected more than 1 pixel" in out
+    assert "1 defect: too small 1" in out
 
 
 @pytest.mark.parametrize("view", ["auto", "upright", "stored"])

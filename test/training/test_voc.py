@@ -258,7 +258,7 @@ DEFECTS = {
     "unreadable image": lambda root: (root / "JPEGImages" / "0002.png").write_bytes(b"x"),
     "missing annotation": lambda root: (root / "Annotations" / "0002.xml").unlink(),
     "unreadable annotation": lambda root: plant(root, "<annotation>"),
-    "zero size": lambda root: plant(root, xml(("disc", (9, 1, 9, 9), 0))),
+    "too small": lambda root: plant(root, xml(("disc", (9, 1, 9, 9), 0))),
     "swapped corners": lambda root: plant(root, xml(("disc", (9, 1, 3, 9), 0))),
     "outside the image": lambda root: plant(root, xml(("disc", (9, 1, 121, 9), 0))),
     "duplicate object": lambda root: plant(
@@ -296,8 +296,8 @@ def test_the_report_names_file_object_and_numbers(root, capsys):
     plant(root, xml(("square", (1, 1, 9, 9), 0), ("disc", (9, 1, 9, 9), 0)))
     assert main(["check", str(root)]) == 1
     out = capsys.readouterr().out
-    assert "0002.xml: zero size: object 2 (disc), xmin 9, ymin 1, xmax 9, ymax 9" in out
-    assert "1 defect: zero size 1" in out
+    assert "0002.xml: too small: object 2 (disc), xmin 9, ymin 1, xmax 9, ymax 9: width 1" in out
+    assert "1 defect: too small 1" in out
 
 
 @pytest.mark.parametrize(
@@ -325,9 +325,9 @@ def test_objects_of_other_classes_are_counted_and_no_defects(root, capsys):
     plant(root, xml(("disk", (9, 1, 3, 9), 0), ("disc", (9, 1, 9, 9), 0)))
     assert main(["check", str(root), "--classes", "disc"]) == 1
     out = capsys.readouterr().out
-    assert "0002.xml: zero size: object 2 (disc)" in out
+    assert "0002.xml: too small: object 2 (disc)" in out
     assert "objects: disc 8\nobjects of other classes, ignored: disk 1, square 7\n" in out
-    assert "1 defect: zero size 1" in out
+    assert "1 defect: too small 1" in out
 
 
 def test_a_class_that_is_to_be_trained_and_has_no_object_is_a_defect(root, capsys):

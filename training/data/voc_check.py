@@ -16,6 +16,8 @@ from training.data.exif_view import labelled_view, stored_size
 from training.data.samples import Sample, to_sample
 from training.data.voc import Annotation, ImageRecord, VOCError, import_hint, read_annotation
 
+_ROUNDING = 0.01  # pixels by which a side of length 0 may be off in a file with fractions of pixels
+
 
 @dataclass(frozen=True)
 class Defect:
@@ -238,11 +240,11 @@ def _object_defects(
         written = f"xmin {x1 + 1:g}, ymin {y1 + 1:g}, xmax {x2:g}, ymax {y2:g}"
         described = f"object {number} ({name}), {written}"
         found = []
-        # As written in the file: a box within one pixel column or row is a mistake, too.
-        if x2 < x1 + 1 or y2 < y1 + 1:
+        if min(x2 - x1, y2 - y1) < -_ROUNDING:
             found.append(("swapped corners", described))
-        elif x2 == x1 + 1 or y2 == y1 + 1:
-            found.append(("zero size", described))
+        # A box within one pixel column or row, written with xmin = xmax, is a mistake, too.
+        elif x2 <= x1 + 1 or y2 <= y1 + 1:
+            found.append(("too small", f"{described}: {_extent(x2 - x1, y2 - y1)}"))
         # Many tools count pixels from 0: their 0 is no place outside of the image.
         elif size is not None and (x1 < -1 or y1 < -1 or x2 > size[0] or y2 > size[1]):
             found.append(("outside the image", f"{described}: the image is {size[0]}x{size[1]}"))
@@ -251,6 +253,12 @@ def _object_defects(
             found.append(("duplicate object", f"{described}: the same as object {first}"))
         defects += [Defect(path, kind, detail, number) for kind, detail in found]
     return defects
+
+
+def _extent(width: float, height: float) -> str:
+    """Width and height in pixels of a box that is too small."""
+    width, height = (abs(round(side, 2)) for side in (width, height))  # -0.0 of a rounding is 0
+    return f"width {width:g}, height {height:g}, expected more than 1 pixel"
 
 
 def _check_sets(

@@ -131,14 +131,32 @@ def _names(source: SourceFiles) -> tuple[dict[int, str] | None, bool]:
                 found[path] = {i: line for i, line in enumerate(lines) if line}, False
         if found:
             break
-    for path, content in found.items():
-        first = next(iter(found))
-        if content != found[first]:
-            raise DatasetImportError(
-                f"'{first}' and '{path}' name different classes: remove one of them, or import the "
-                "parts of the dataset one by one"
-            )
-    return next(iter(found.values()), (None, False))
+    if not found:
+        return None, False
+    (first, content), *others = found.items()
+    for path, other in others:
+        if other != content:
+            raise DatasetImportError(_contradiction({first: content[0], path: other[0]}))
+    return content
+
+
+def _contradiction(found: dict[Path, dict[int, str]]) -> str:
+    """How two files of class names differ, and what to do about it."""
+    (first, names), (second, others) = found.items()
+    numbers = sorted(k for k in names | others if names.get(k) != others.get(k))
+    how = "differ in kpt_shape"
+    if numbers:
+        here, there = (
+            repr(of[numbers[0]]) if numbers[0] in of else "nothing" for of in (names, others)
+        )
+        how = f"name different classes (number {numbers[0]} is {here} and {there})"
+    fix = (
+        "remove the one that is wrong; if each is right for the labels beside it, import their "
+        "folders one by one into folders below PARTS, then PARTS itself"
+    )
+    if first.suffix.lower() in (".yaml", ".yml"):
+        fix = "give the file that is right as the source, instead of the folder"
+    return f"'{first}' and '{second}' {how}: {fix}"
 
 
 def _numbered(names: Any, path: Path) -> dict[int, str]:
