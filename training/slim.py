@@ -25,7 +25,6 @@ from training import train
 from training.data import soundness, voc
 from training.data.samples import Sample, TrainingData, load
 from training.slimming import (
-    activations,
     arguments,
     channels,
     losses,
@@ -40,6 +39,7 @@ from training.trainer import options as training_options
 from training.trainer.optimizer import choose_precision
 from training.trainer.options import Options
 
+_FEW = 8  # images with which single layers are tried, each some seventy times
 PRESET = ("--preset", "small", "--freeze", "")  # a pruned layer must be tuned, whichever it is
 
 
@@ -186,11 +186,12 @@ def choose_channels(
         return target
     limit = multiply_adds(target, classes)
     sensitivity.check_limit(config, limit, classes)
-    device, files = choose_device(run.device), images(data.samples, options.images, run)
-    moments = activations.measure(weights.model().to(device), files)
+    device = choose_device(run.device)
+    files = images(data.samples, min(options.images, _FEW), run)
     records, only = [sample.record for sample in data.samples], train.chosen_classes(run)
     samples, _ = load(records, weights.classes, run.exif_view, only)
-    costs = sensitivity.measure(weights, moments, losses.mean_loss(samples, run.seed, device))
+    loss = losses.mean_loss(samples, run.seed, device)
+    costs = sensitivity.measure(narrowing.measure(weights, files, device), loss)
     found = sensitivity.allocate(config, costs, limit, classes)
     print(sensitivity.format_table(config, costs, found), file=sys.stderr)
     return found
@@ -219,7 +220,8 @@ def pruned(
 ) -> Weights:
     """The narrower network with a note of where it comes from; see `narrowing.narrow`."""
     note = {"pruned_from": dict(weights.training), "width": config.width}
-    return replace(narrowing.narrow(weights, config, files, device), training=note)
+    narrow = narrowing.narrow(narrowing.measure(weights, files, device), config)
+    return replace(narrow, training=note)
 
 
 if __name__ == "__main__":

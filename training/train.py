@@ -42,7 +42,7 @@ from training.trainer.optimizer import choose_precision, create_optimizer
 from training.trainer.options import Options
 from training.trainer.trainer import NotFinite, Trainer
 
-_IMAGES_TO_RANK = 128  # training images on which the channels of wider features are ranked
+_IMAGES_TO_RANK = 32  # training images on which the channels of wider features are ranked
 _NO_MEMORY = re.compile("out of memory|can't allocate memory")  # of CUDA, of the CPU
 
 

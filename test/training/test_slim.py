@@ -27,7 +27,15 @@ from ssd_ros.weights.native import write
 from ssd_ros.weights.weights import Weights
 from training import report, slim, train
 from training.data import voc
-from training.slimming import activations, channels, prune, sensitivity, table, targets
+from training.slimming import (
+    activations,
+    channels,
+    narrowing,
+    prune,
+    sensitivity,
+    table,
+    targets,
+)
 from training.slimming.activations import Moments
 from training.trainer import distillation, run_files
 
@@ -116,10 +124,13 @@ def test_steps_take_half_of_the_channels_each():
 # --- pruning -----------------------------------------------------------------------------------
 
 
+def measured(weights, files):
+    return narrowing.measure(weights, files, torch.device("cpu"))
+
+
 def test_all_channels_are_the_same_tensors_bit_by_bit(model, files):
-    weights, moments = weights_of(model), activations.measure(model, files)
-    keep = prune.choose(prune.importance(weights, moments), weights.config)
-    found = prune.prune(weights, keep, moments)
+    weights = weights_of(model)
+    found = narrowing.narrow(measured(weights, files), weights.config)
     assert found.config == weights.config
     assert all(np.array_equal(found.tensors[k], v) for k, v in weights.tensors.items())
 
@@ -130,60 +141,63 @@ def test_dead_channels_go_and_nothing_changes(model, files):
         conv = model.get_submodule(name)
         dead = chance.permutation(conv.out_channels)[count:]
         conv.weight.data[dead], conv.bias.data[dead] = 0, -1
-    before = outputs(model, files)
-    moments = activations.measure(model, files)
-    weights = weights_of(model)
-    keep = prune.choose(prune.importance(weights, moments), target)
-    after = outputs(prune.prune(weights, keep, moments).model(), files)
-    for ours, whole in zip(after, before, strict=True):
-        torch.testing.assert_close(ours, whole)
+    before, weights = outputs(model, files), weights_of(model)
+    whole = measured(weights, files)
+    pruned = prune.prune(weights, prune.choose(whole.importances, target))
+    for ours, other in zip(outputs(pruned.model(), files), before, strict=True):
+        torch.testing.assert_close(ours, other)
+    restored = outputs(narrowing.narrow(whole, target).model(), files)
+    for ours, other in zip(restored, before, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-3, atol=2e-3)
 
 
-def test_the_mean_of_a_removed_channel_stays_in_the_biases(model, files):
+def test_constant_channels_go_into_biases(model, files):
     gone = [3, 7]
     conv = model.get_submodule("conv7.0")  # what reads it without padding: conv8.1
     conv.weight.data[gone], conv.bias.data[gone] = 0, 2.0  # the same everywhere
-    weights, moments = weights_of(model), activations.measure(model, files)
-    keep = {name: np.arange(count) for name, count in channels.counts(weights.config).items()}
-    keep["conv7.0"] = np.setdiff1d(keep["conv7.0"], gone)
-    whole = model.features(random_input())
-    found = prune.prune(weights, keep, moments)
-    narrow = found.model().features(random_input())
-    for ours, other in zip(narrow[2:], whole[2:], strict=True):
-        torch.testing.assert_close(ours, other)
-    without = {name: replace(found, mean=0 * found.mean) for name, found in moments.items()}
-    plain = prune.prune(weights, keep, without).model()
+    weights = weights_of(model)
+    counts = channels.counts(weights.config)
+    config = channels.with_counts(weights.config, counts | {"conv7.0": conv.out_channels - 2})
+    whole = measured(weights, files)
+    found = whole.importances["conv7.0"]
+    np.testing.assert_allclose(found[gone], 0, atol=1e-9 * found.max())
+    others = np.isin(np.arange(conv.out_channels), gone, invert=True)  # of which some are dead
+    whole = replace(whole, importances={**whole.importances, "conv7.0": 1.0 * others})
+    keep = prune.choose(whole.importances, config)
+
+    def compare(network):  # the heads of the two finer maps see the channels end at the border
+        finer = 38 * 38 * 4 + 19 * 19 * 6
+        for ours, other in zip(outputs(network, files), outputs(model, files), strict=True):
+            torch.testing.assert_close(ours[:, finer:], other[:, finer:], rtol=1e-3, atol=2e-3)
+
+    compare(narrowing.narrow(whole, config).model())
     with pytest.raises(AssertionError):
-        torch.testing.assert_close(plain.features(random_input())[2], whole[2])
+        compare(prune.prune(weights, keep).model())
 
 
-def test_what_lies_in_the_padding_is_not_in_the_mean(model, files):
-    def without(name):
-        """conv6.0's sums and the outputs, with and without two channels of equal values."""
-        conv = model.get_submodule(name)
-        conv.weight.data[:2], conv.bias.data[:2] = 0, 2.0
-        weights, moments = weights_of(model), activations.measure(model, files)
-        keep = {n: np.arange(count) for n, count in channels.counts(weights.config).items()}
-        keep[name] = keep[name][2:]
-        for network in (model, prune.prune(weights, keep, moments).model()):
-            sums = []
-            network.get_submodule("conv6.0").register_forward_hook(
-                lambda _module, _inputs, result, sums=sums: sums.append(result.clone())
-            )
-            with torch.inference_mode():
-                yield sums, network(random_input())
-
-    (_, whole), (_, narrow) = without("conv11.2")  # the last map has one cell
-    last = 4  # default boxes
-    for ours, other in zip(narrow, whole, strict=True):
-        torch.testing.assert_close(ours[:, -last:], other[:, -last:])
-    ((before,), _), ((after,), _) = without("conv5.3")  # read with a padding of 6
-    torch.testing.assert_close(after.mean(dim=(2, 3)), before.mean(dim=(2, 3)))
-    assert not torch.allclose(after, before)  # the border differs
-
-
-def random_input():
-    return torch.randn(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
+def test_what_is_left_has_the_moments_of_the_whole(model, files):
+    whole, config = measured(weights_of(model), files), PAPER_VOC.with_width(WIDTH / 2)
+    keep = prune.choose(whole.importances, config)
+    pruned, narrow = prune.prune(whole.weights, keep), narrowing.narrow(whole, config)
+    found = activations.measure(narrow.model(), whole.images).sums
+    assert set(found) == {*whole.sums}
+    limited = 0
+    for name, moments in found.items():
+        kept = keep.get(name, slice(None))
+        mean, variance = whole.sums[name].mean[kept], whole.sums[name].variance[kept]
+        spread = np.sqrt(variance.max())
+        np.testing.assert_allclose(moments.mean, mean, rtol=0, atol=1e-3 * spread)
+        factors = narrow.tensors[f"{name}.weight"] / pruned.tensors[f"{name}.weight"]
+        factors = factors[:, 0, 0, 0]  # the same in a whole kernel
+        free = (factors > 0.26) & (factors < 3.9)
+        limited += (~free).sum()
+        ours, theirs = moments.variance[free], variance[free]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-6 * spread**2)
+    assert 0 < limited < 100
+    spreads = [moments["scores.0"].variance.sum() for moments in (found, whole.sums)]
+    plain = activations.measure(pruned.model(), whole.images).sums["scores.0"].variance.sum()
+    assert plain < 0.7 * spreads[0]
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.01)
 
 
 def test_importance_is_what_readers_get(model):
@@ -192,7 +206,7 @@ def test_importance_is_what_readers_get(model):
     width = dict(channels.counts(weights.config).items())
     origin = channels.origins(weights.config)
     moments = {
-        name: Moments(np.zeros(width[origin[name]]), np.full(width[origin[name]], 2.0))
+        name: Moments(np.ones(width[origin[name]]), np.full(width[origin[name]], 2.0))
         for name in names
     }
     found = prune.importance(weights, moments)["conv4.3"]

@@ -50,10 +50,10 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--images",
         type=int,
-        default=128,
+        default=32,
         metavar="N",
-        help="training images on which channels are ranked, chosen at random; all where there are "
-        "fewer (default: %(default)s)",
+        help="training images on which channels are ranked and what is left is adjusted, chosen at "
+        "random; all where there are fewer. All are in memory at once (default: %(default)s)",
     )
     add(
         "--resume",

@@ -7,11 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.layers import convolutions, heads, multiply_adds, network
-from ssd_ros.model.steps import INPUT, Conv, Norm, Step, side_of, walk
+from ssd_ros.model.steps import Conv, Norm, Step, walk
 
 MULTIPLE = 8  # for the vector units, as `config.scaled_channels`
 
@@ -64,28 +62,6 @@ def origins(config: SSDConfig) -> dict[str, str]:
 def norms(config: SSDConfig) -> dict[str, str]:
     """For each normalisation the result that it reads."""
     return {step.name: step.reads[0] for step in network(config).steps if isinstance(step, Norm)}
-
-
-def coverage(config: SSDConfig) -> dict[str, np.ndarray]:
-    """For each convolution, heads included, how often each place of its kernel lies in the map.
-
-    float64 (K, K), shares of the positions of its result: at the others the place lies in the
-    padding, as 8 of 9 do in a 3x3 kernel on a map of one cell.
-    """
-    sides = {INPUT: config.input_size}
-
-    def compute(step: Step, *inputs: int) -> int:
-        return sides.setdefault(step.name, side_of(step, *inputs))
-
-    walk(network(config), config.input_size, compute)
-    found = {}
-    for conv in (*convolutions(config), *heads(config, 1)):
-        side = sides[conv.reads[0]]
-        corners = np.arange(side_of(conv, side)) * conv.stride - conv.padding
-        places = corners + conv.dilation * np.arange(conv.kernel)[:, None]
-        share = ((places >= 0) & (places < side)).mean(axis=1)
-        found[conv.name] = np.outer(share, share)
-    return found
 
 
 def counts(config: SSDConfig) -> dict[str, int]:

@@ -37,7 +37,7 @@ def narrow(
     tensors: dict[str, np.ndarray] = {k: v.numpy() for k, v in model.state_dict().items()}
     weights = Weights(tensors, ("object",), source.config)
     config = channels.narrower(source.config, width)
-    found = narrowing.narrow(weights, config, files, device)
+    found = narrowing.narrow(narrowing.measure(weights, files, device), config)
     return replace(
         source,
         tensors={key: torch.as_tensor(found.tensors[key]) for key in source.tensors},

@@ -12,8 +12,7 @@ from ssd_ros.model.config import SSDConfig
 from ssd_ros.model.layers import multiply_adds
 from ssd_ros.weights.weights import Weights
 from training.slimming import channels
-from training.slimming.activations import Moments
-from training.slimming.prune import choose, importance, prune
+from training.slimming.narrowing import Whole, narrow
 from training.trainer import progress
 
 SHARES = (0.75, 0.5, 0.25)  # of a layer's channels that are kept
@@ -40,23 +39,20 @@ class Costs:
         return float(np.interp(share, (*SHARES[::-1], 1.0), added[::-1]))
 
 
-def measure(
-    weights: Weights, moments: Mapping[str, Moments], loss: Callable[[Weights], float]
-) -> Costs:
+def measure(whole: Whole, loss: Callable[[Weights], float]) -> Costs:
     """Prunes one layer at a time.
 
     Args:
-        weights: with NumPy arrays.
-        moments: of the network's results.
+        whole: the network, measured on few images: each time they pass through what is left.
         loss: of a network on some images.
     """
-    full, importances = channels.counts(weights.config), importance(weights, moments)
-    base, losses = loss(weights), {}
+    config = whole.weights.config
+    full = channels.counts(config)
+    base, losses = loss(whole.weights), {}
     for name in progress.bar(iterable=full, desc="sensitivity", unit="layer", leave=False):
         counts = [_kept(full[name], share) for share in SHARES]
-        narrow = [channels.with_counts(weights.config, full | {name: count}) for count in counts]
-        keep = [choose(importances, config) for config in narrow]
-        losses[name] = tuple(loss(prune(weights, kept, moments)) for kept in keep)
+        narrower = [channels.with_counts(config, full | {name: count}) for count in counts]
+        losses[name] = tuple(loss(narrow(whole, other)) for other in narrower)
     return Costs(base, losses)
 
 
