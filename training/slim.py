@@ -115,7 +115,7 @@ def find_plan(options: argparse.Namespace, run: Options, data: TrainingData) -> 
         ValueError, OSError: --resume is missing or too much, the options differ from those of the
             run to resume, or the run cannot begin.
     """
-    names = (*arguments.TARGETS, "target_precision", "sensitivity", "images")
+    names = (*arguments.TARGETS, "target_precision", "sensitivity", "images", "steps")
     asked = {"weights": options.weights, **{name: getattr(options, name) for name in names}}
     digest = plan.digest(options.weights)
     found = plan.read(options.out)
@@ -133,7 +133,8 @@ def find_plan(options: argparse.Namespace, run: Options, data: TrainingData) -> 
     plan.check_unused(options.out)
     weights = read(options.weights)
     check_training(options, weights, run, data)
-    configs = channels.halvings(weights.config, choose_channels(options, weights, run, data))
+    target = choose_channels(options, weights, run, data)
+    configs = channels.steps(weights.config, target, options.steps)
     made = plan.Plan(asked, tuple(configs), training_options.as_dict(run), digest)
     plan.write(options.out, made)
     before = channels.describe(weights.config)

@@ -109,16 +109,18 @@ def test_multiply_adds_are_those_that_pytorch_counts(config):
 
 
 def test_steps_take_half_of_the_channels_each():
-    steps = channels.halvings(PAPER_VOC, PAPER_VOC.with_width(0.25))
+    steps = channels.steps(PAPER_VOC, PAPER_VOC.with_width(0.25))
     assert [step.width for step in steps] == [0.5, 0.25]
-    assert channels.halvings(PAPER_VOC, PAPER_VOC.with_width(0.7)) == [PAPER_VOC.with_width(0.7)]
+    assert channels.steps(PAPER_VOC, PAPER_VOC.with_width(0.7)) == [PAPER_VOC.with_width(0.7)]
     uneven = replace(PAPER_VOC, channels=(*scaled_channels(0.5)[:-1], (8, 8)))
-    steps = channels.halvings(PAPER_VOC, uneven)
+    steps = channels.steps(PAPER_VOC, uneven)
     assert steps[-1] == uneven
     for before, after in zip([PAPER_VOC, *steps], steps, strict=False):
         for name, count in channels.counts(after).items():
             assert 0.4 * channels.counts(before)[name] <= count <= channels.counts(before)[name]
     assert len(steps) == 5  # 256 channels to 8
+    assert channels.steps(PAPER_VOC, uneven, 1) == [uneven]
+    assert len(channels.steps(PAPER_VOC, uneven, 3)) == 3
 
 
 # --- pruning -----------------------------------------------------------------------------------

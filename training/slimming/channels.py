@@ -96,17 +96,22 @@ def describe(config: SSDConfig) -> str:
     return f"layers of different widths, {multiply_adds(config, 1) / 1e9:.2f}e9 multiply-adds"
 
 
-def halvings(config: SSDConfig, target: SSDConfig) -> list[SSDConfig]:
+def steps(config: SSDConfig, target: SSDConfig, count: int | None = None) -> list[SSDConfig]:
     """Configurations from one to the target, the target last.
 
-    No step takes more than about half of any layer's channels: what is tuned after a step that
-    takes more recovers worse. Channels in between are multiples of `MULTIPLE`.
+    Args:
+        config, target: before the first step, after the last.
+        count: of steps; None: as many as halve the channels of the layer that loses most, about.
+
+    Returns:
+        Each step leaves the same share of a layer's channels, in multiples of `MULTIPLE`.
     """
     start, end = counts(config), counts(target)
-    steps = max(math.ceil(math.log2(start[name] / end[name]) - 0.01) for name in start)
+    halvings = max(math.ceil(math.log2(start[name] / end[name]) - 0.01) for name in start)
+    count = count or max(1, halvings)
     found = []
-    for k in range(1, max(1, steps)):
-        share = k / steps  # geometric: the same share of channels goes in each step
+    for k in range(1, count):
+        share = k / count
         between = {
             name: min(
                 start[name],
