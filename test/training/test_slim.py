@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pruned network computes what the whole one does where nothing of value went."""
 
+import functools
 import json
 import os
 import shutil
@@ -561,7 +562,8 @@ def test_wider_features_start_a_narrow_network(root, tmp_path):
     tensors = reader.read(out / run_files.LAST).tensors
     first, whole = tensors["conv1.1.weight"], features["features.0.weight"].numpy()
     assert first.shape == (8, 3, 3, 3)
-    assert all(any(np.array_equal(kernel, other) for other in whole) for kernel in first)
+    close = functools.partial(np.allclose, rtol=1e-4)  # restored: a factor of 1, but for rounding
+    assert all(any(close(kernel, other) for other in whole) for kernel in first)
 
 
 def test_a_teacher_is_learned_from(model, source, root, tmp_path, capsys):
