@@ -59,6 +59,7 @@ def decode(
 
     Raises:
         cv2.error: they are an image that OpenCV refuses.
+        ImageError: they are a broken PNG.
     """
     data = png.without_extras(data)
     pixels = cv2.imdecode(data, flags | cv2.IMREAD_ANYDEPTH)

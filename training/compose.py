@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_ros import atomic, png
+from ssd_ros.image import ImageError
 from ssd_ros.io import image_files
 from training.composition.compose import CutOut, Placed, compose
 from training.data import voc_xml
@@ -47,7 +48,10 @@ def _class_of(file: Path, folder: Path) -> str:
 
 
 def _read_with_alpha(file: Path) -> np.ndarray:
-    data = png.without_extras(np.frombuffer(file.read_bytes(), np.uint8))
+    try:
+        data = png.without_extras(np.frombuffer(file.read_bytes(), np.uint8))
+    except ImageError as error:
+        raise ValueError(f"cut-out '{file}': {error}") from None
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise ValueError(f"cut-out '{file}' must be an 8-bit PNG with an alpha channel")

@@ -3,6 +3,7 @@
 
 import io
 import os
+import resource
 import struct
 import zlib
 
@@ -13,6 +14,7 @@ from made_images import jpeg_of_many_scans
 from PIL import Image as PillowImage
 from PIL import ImageOps, features
 
+from ssd_ros import png
 from ssd_ros.image import ImageError
 from ssd_ros.io import image_files
 
@@ -176,3 +178,26 @@ def test_what_a_png_says_besides_its_pixels_is_read_without_a_word(tmp_path, mod
     path.write_bytes(whole[:33] + extras + whole[33:-12] + extras + whole[-12:])
     np.testing.assert_array_equal(image_files.read(path), expected)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("claimed", [10_000, 2**31, 2**32 - 1])
+def test_a_png_that_claims_more_than_it_has_costs_no_memory(tmp_path, claimed):
+    path, file = tmp_path / "a.png", io.BytesIO()
+    PillowImage.fromarray(np.zeros((48, 64, 3), np.uint8)).save(file, "PNG")
+    data = file.getvalue()
+    path.write_bytes(data[:33] + claimed.to_bytes(4, "big") + data[37:])  # the first IDAT
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        ImageError, match=rf"a\.png': PNG of .* chunk at byte 33 has {claimed + 12}"
+    ):
+        image_files.read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < used + 100_000  # kB
+
+
+def test_a_png_of_endless_chunks_is_refused(tmp_path):
+    path, file = tmp_path / "a.png", io.BytesIO()
+    PillowImage.fromarray(np.zeros((48, 64, 3), np.uint8)).save(file, "PNG")
+    data = file.getvalue()
+    path.write_bytes(data[:33] + (bytes(4) + b"teXt" + bytes(4)) * png.MAX_CHUNKS + data[33:])
+    with pytest.raises(ImageError, match=r"a\.png': PNG has more than 100000 chunks"):
+        image_files.read(path)
