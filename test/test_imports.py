@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "ssd_ros.detections": set(),
     "ssd_ros.image": set(),
     "ssd_ros.bit_depth": {"ssd_ros.png"},
-    "ssd_ros.png": set(),
+    "ssd_ros.png": {"ssd_ros.image"},
     "ssd_ros.encoded": {"ssd_ros.image"},
     "ssd_ros.jpeg": {"ssd_ros.image"},
     "ssd_ros.python_environment": set(),
