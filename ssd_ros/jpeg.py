@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether JPEG data are whole and can be decoded in reasonable time, by their structure alone."""
+"""Whether JPEG data are whole, and quick enough to decode, judged by their structure."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def detection_array(
 
     Returns:
         `class_id` is the class name; `bbox` has centre and size in pixels of the frame. The pose
-        of a hypothesis stays zero: it cannot be known from an image alone.
+        of a hypothesis stays zero: one image does not tell it.
     """
     message = msg.Detection2DArray(header=header)
     message.detections = [

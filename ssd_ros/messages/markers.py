@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
     from visualization_msgs.msg import MarkerArray
 
-DISTANCE = 1.0  # metres in front of the camera; an image alone gives no distance
+DISTANCE = 1.0  # metres in front of the camera; one image gives no distance
 _LINE = 0.004  # metres
 _LIFETIME = 1  # seconds: outlines disappear when the camera stops
 

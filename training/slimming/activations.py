@@ -51,6 +51,7 @@ def read_images(files: Sequence[Path], size: int) -> Tensor:
     Raises:
         ValueError: an image cannot be read.
     """
+    # One by one: photographs are far larger than what the network takes.
     images = [network_input([Image(image_files.read(file))], size) for file in files]
     return torch.from_numpy(np.concatenate(images))
 
