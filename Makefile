@@ -8,7 +8,7 @@
 # make lint    formatting, lint and types
 # make film    the animation in README, from the demo
 # make bench   all benchmarks of this processor, in a quarter of an hour, into docs/benchmarks.md
-# make bench-cuda  detector against torchvision on the GPU, into docs/benchmarks.md
+# make bench-cuda  detector against torchvision, node and training on the GPU, into docs/benchmarks.md
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -108,6 +108,8 @@ bench: setup
 bench-cuda: setup
 	@$(IN_VENV)
 	python benchmarks/detector.py --device cuda --rounds 100 --save benchmarks/results
+	python benchmarks/node.py --device cuda --cameras 1 8 --sizes 640x480 --transports raw --widths 1 --save benchmarks/results
+	python benchmarks/training_speed.py --device cuda --steps 50 --images 512 --save benchmarks/results
 	python benchmarks/render.py
 
 clean:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from images import SIZE, image_of
-from measuring import Table, add_arguments, alternate, machine, milliseconds, report
+from measuring import Table, add_arguments, alternate, milliseconds, report
 from networks import converted, torchvision_network, weights_of_width
 
 from ssd_ros.backends.backend import BackendOptions
@@ -40,11 +39,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
-    parser.add_argument("--device", default="auto", help="default: %(default)s")
-    add_arguments(parser)
-    parser.add_argument(
-        "--save", type=Path, help="write them to a folder of the device in this one"
-    )
+    add_arguments(parser, device="auto")
     options = parser.parse_args()
     try:
         device = choose_device(options.device)
@@ -63,10 +58,7 @@ def main() -> int:
         parts["four 640x480 images to boxes"] = detectors(theirs, ours, [image] * 4)
     parts["outputs for an image to boxes"] = postprocessors(theirs, ours, image)
     tables = [measure(name, runs, options.rounds) for name, runs in parts.items()]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    if options.save:
-        options.json = options.save / machine(name)["slug"] / "detector.json"
-    report(options, tables, accelerator=name)
+    report(options, tables)
     return 0
 
 

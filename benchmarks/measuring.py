@@ -121,36 +121,48 @@ def print_table(table: Table) -> None:
         print("  " + "  ".join(padded).rstrip())
 
 
-def report(options: argparse.Namespace, tables: Sequence[Table], accelerator: str = "") -> None:
-    """Prints the tables, and writes them where --json says.
+def report(options: argparse.Namespace, tables: Sequence[Table]) -> None:
+    """Prints the tables, and writes them where --json or --save says.
 
     Args:
         options: from a parser with `add_arguments`.
         tables: the results.
-        accelerator: name of the GPU that was measured; empty for the processor.
     """
     for table in tables:
         print_table(table)
-    if options.json is None:
+    place = machine(accelerator(options.device))
+    benchmark = Path(sys.argv[0]).stem
+    path = options.save / place["slug"] / f"{benchmark}.json" if options.save else options.json
+    if path is None:
         return
     content = {
-        "benchmark": Path(sys.argv[0]).stem,
+        "benchmark": benchmark,
         "command": command(),
         "date": date.today().isoformat(),
-        "machine": machine(accelerator),
+        "machine": place,
         "versions": versions(),
         "tables": [asdict(table) for table in tables],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    atomic.write(options.json, text.encode())
+    atomic.write(path, text.encode())
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every benchmark."""
-    parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument(
-        "--quick", action="store_true", help="only try that it works: the figures mean nothing"
+def add_arguments(parser: argparse.ArgumentParser, device: str | None = None) -> None:
+    """The arguments of every benchmark.
+
+    Args:
+        device: default of --device; None for a benchmark of the CPU, which has no such option.
+    """
+    add = parser.add_argument
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--json", type=Path, help="write the results to this file")
+    where.add_argument(
+        "--save", type=Path, metavar="DIR", help="write them to a folder of the device in this one"
     )
+    add("--quick", action="store_true", help="only try that it works: the figures mean nothing")
+    parser.set_defaults(device="cpu")
+    if device:
+        add("--device", default=device, help="auto, cpu or cuda, default: %(default)s")
 
 
 def command() -> str:
@@ -158,14 +170,26 @@ def command() -> str:
     words = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
     arguments = iter(sys.argv[1:])
     for word in arguments:
-        if word == "--json":
+        if word in ("--json", "--save"):
             next(arguments, None)
-        elif not word.startswith("--json="):
+        elif not word.startswith(("--json=", "--save=")):
             words.append(word)
     return shlex.join(words)
 
 
 # --- the machine ----------------------------------------------------------------------------------
+
+
+def accelerator(device: str) -> str:
+    """Name of the GPU that is measured; empty if it is the processor."""
+    if device == "cpu":
+        return ""
+    import torch  # not every benchmark needs it
+
+    from ssd_ros.backends.pytorch import choose_device
+
+    chosen = choose_device(device)
+    return torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else ""
 
 
 def machine(accelerator: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running node, as a robot would run it: cameras, detector and listener as processes.
 
-    python benchmarks/node.py [--seconds 10] [--json OUT]
+    python benchmarks/node.py [--seconds 10] [--device cuda] [--json OUT | --save DIR]
 
 First the overhead of ROS: one camera, slow enough that nothing waits, and between its images the
 bare detector in this process; medians of both from the same seconds. Then the load: 1 and 4 cameras
@@ -33,6 +33,7 @@ from networks import write_weights
 from running_node import ALL, Camera, Cores, running, start_ros
 from tqdm import tqdm
 
+from ssd_ros.backends.backend import BackendOptions
 from ssd_ros.detector import Detector
 from ssd_ros.image import Image
 
@@ -112,13 +113,13 @@ LOAD_COLUMNS = {
 
 
 def overhead(size: tuple[int, int], kind: str, options: argparse.Namespace) -> Overhead:
-    detector = Detector(options.weights)
+    detector = Detector(options.weights, BackendOptions(device=options.device))
     image = Image(image_of(size))
     detector([image])
     pairs: list[tuple[float, float]] = []  # of one image: latency, and then the bare detector
     bare_cpu = 0.0
     camera = Camera(size, kind, SLOW, options.reliability)
-    with running([camera], options.weights) as (listener, node):
+    with running([camera], options.weights, device=options.device) as (listener, node):
         process = psutil.Process(node.pid)
         latencies = listener.heard[0].latencies
         cpu = _cpu(process)
@@ -242,7 +243,8 @@ def plan(folder: Path, options: argparse.Namespace) -> list[tuple[int, Camera, s
         return []
     kinds = itertools.product(options.cameras, options.sizes, options.transports)
     loads = [(n, (size, kind), options.weights) for n, size, kind in kinds]
-    for width, int8 in itertools.product(options.widths, (False, True)):
+    precisions = (False, True) if options.device == "cpu" else (False,)  # a GPU runs no int8
+    for width, int8 in itertools.product(options.widths, precisions):
         path = str(write_weights(folder, width, int8))
         loads += [(n, (SIZE, "raw"), path) for n in options.cameras]
     return [
@@ -255,7 +257,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add_arguments(parser)
+    add_arguments(parser, device="cpu")
     add("--weights", default="demo", help="weights file, default: %(default)s")
     add("--seconds", type=float, default=10, help="of each measurement, default: %(default)s")
     add("--rate", type=float, default=30, help="of each camera in Hz, default: %(default)s")
@@ -281,7 +283,7 @@ def main() -> int:
                 return row
 
             overheads = [counted(overhead(size, kind, options)) for size, kind in pairs]
-            rows = [counted(load(*what, options.seconds)) for what in loads]
+            rows = [counted(load(*what, options.seconds, device=options.device)) for what in loads]
     rclpy.shutdown()
     report(options, tables(overheads, rows, options))
     return 0

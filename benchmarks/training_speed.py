@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a training is: the trainer's step, and its data pipeline without the network.
 
-    python benchmarks/training_speed.py [--steps 5] [--json OUT]
+    python benchmarks/training_speed.py [--steps 5] [--device cuda] [--json OUT | --save DIR]
 
 On a dataset made by code: 500x375 JPEG images with three objects each, as VOC2007's are on average.
 """
@@ -38,11 +38,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add_arguments(parser)
+    add_arguments(parser, device="cpu")
     add("--steps", type=int, default=5, help="timed iterations of each network, default: 5")
     add("--images", type=int, default=1024, help="that pass the data pipeline, default: 1024")
     add("--threads", type=int, default=cores(), help="of PyTorch, default: %(default)s")
-    add("--device", default="cpu", help="default: %(default)s")
     options = parser.parse_args()
     networks = STEPS[:1] if options.quick else STEPS
     if options.quick:
