@@ -34,8 +34,8 @@ from training.slimming import (
     targets,
 )
 from training.slimming.table import Validation, table
-from training.trainer import distillation, pretrained, run_files
 from training.trainer import options as training_options
+from training.trainer import pretrained, run_files
 from training.trainer.optimizer import choose_precision
 from training.trainer.options import Options
 
@@ -157,8 +157,6 @@ def check_training(
     choose_precision(run.precision, choose_device(run.device))
     soundness.check_boxes(data.samples, data.classes)
     pretrained.layers(weights.model(), run.freeze)
-    if run.teacher:
-        distillation.read_teacher(run.teacher, data.classes, weights.config)
     missing = [name for name in data.classes if name not in weights.classes]
     if options.sensitivity and missing:
         raise ValueError(

@@ -30,7 +30,6 @@ from training.trainer import (
     batch_norm,
     box_scales,
     class_heads,
-    distillation,
     options,
     pretrained,
     run_files,
@@ -134,9 +133,6 @@ def create_trainer(
     optimizer = create_optimizer(model, run)
     ema = create_ema(model, run.ema)
     trainer = Trainer(run, processes, data, model, frozen, optimizer, ema)
-    if run.teacher:
-        teacher = distillation.read_teacher(run.teacher, data.classes, model.config)
-        trainer.teacher = teacher.to(processes.device).to(memory_format=torch.channels_last)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     elif run.init:

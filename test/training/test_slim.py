@@ -38,7 +38,7 @@ from training.slimming import (
     targets,
 )
 from training.slimming.activations import Moments
-from training.trainer import distillation, run_files
+from training.trainer import run_files
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("one_thread")]
 HANGS = 300  # seconds until a process that does not end fails the test
@@ -324,7 +324,6 @@ def resumed(finished, root, tmp_path, monkeypatch, capsys):
     [
         (["--lr", "1"], "--lr 1.0 differs from the run to resume, which has 0.0002"),
         (["--seed", "3"], "--seed 3 differs"),
-        (["--teacher", "x"], "--teacher x differs"),
         (["--images", "1"], "--images 1 differs: the run to resume has 2"),
         (["--sensitivity"], "--sensitivity True differs: the run to resume has False"),
     ],
@@ -392,16 +391,12 @@ def test_nothing_is_overwritten(source, root, tmp_path, capsys, name):
         (["--init-lay", "conv1"], "--init-layers is no option of the trainings here"),
         (["--freeze", "conv99"], "unknown layer 'conv99'"),
         (["--device", "cuda:99"], "device 'cuda:99' not found"),
-        (["--teacher", "OTHER"], "has the classes cat, dog, the training has disc, square"),
         (["--width", "0.02", "--sensitivity"], "--sensitivity keeps at least 25% of each layer's"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_anything_is_measured(
     source, root, tmp_path, capsys, more, message
 ):
-    other = tmp_path / "other.safetensors"
-    write(other, weights_of(made_model(), ("cat", "dog")))
-    more = [str(other) if text == "OTHER" else text for text in more]
     out = tmp_path / "slim"
     assert slim.main(arguments(source, root, out, *more)) == 1
     printed = capsys.readouterr().err
@@ -541,7 +536,7 @@ def test_milliseconds_are_measured_on_this_machine(source, root, tmp_path, capsy
     assert "--target-ms 1e+06: the network takes" in printed
 
 
-# --- pretrained features, and a teacher --------------------------------------------------------
+# --- pretrained features -------------------------------------------------------------------------
 
 
 def test_wider_features_start_a_narrow_network(root, tmp_path):
@@ -564,26 +559,3 @@ def test_wider_features_start_a_narrow_network(root, tmp_path):
     assert first.shape == (8, 3, 3, 3)
     close = functools.partial(np.allclose, rtol=1e-4)  # restored: a factor of 1, but for rounding
     assert all(any(close(kernel, other) for other in whole) for kernel in first)
-
-
-def test_a_teacher_is_learned_from(model, source, root, tmp_path, capsys):
-    teacher = distillation.read_teacher(str(source), ["square", "disc"], model.config)
-    logits, offsets = outputs(model, sorted((root / "JPEGImages").iterdir())[:2])
-    swapped = logits[..., [0, 2, 1]]
-    known = outputs(teacher, sorted((root / "JPEGImages").iterdir())[:2])
-    torch.testing.assert_close(swapped, known[0])
-    same = distillation.distillation_loss(swapped, offsets, *known)
-    assert float(sum(same)) == pytest.approx(0, abs=1e-3)
-    other = distillation.distillation_loss(swapped + torch.randn(3), offsets + 1, *known)
-    assert all(float(part) > 1 for part in other)
-    with pytest.raises(ValueError, match=r"has the classes disc, square, the training has disc"):
-        distillation.read_teacher(str(source), ["disc"], model.config)
-    clipped = replace(model.config, clip="size")
-    with pytest.raises(ValueError, match="has clip none, the trained network size"):
-        distillation.read_teacher(str(source), ["disc", "square"], clipped)
-    out = tmp_path / "run"
-    given = ["--data", str(root), "--out", str(out), "--val-sets", "none", *QUICK[:-2]]
-    given += ["--width", "0.0625", "--teacher", str(source)]
-    assert train.main(given) == 0
-    assert train.main([*given, "--resume", "--teacher", "other.safetensors"]) == 1
-    assert "differs from the run to resume" in capsys.readouterr().err

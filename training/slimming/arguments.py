@@ -24,8 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "after each step. A quarter of the channels is a sixteenth of the work. What it costs in "
         "accuracy depends on the dataset; the command measures it and ends with a table.",
         epilog="All other options are those of python -m training.train, for each step; default: "
-        "--preset small, and nothing frozen. --teacher WEIGHTS also learns the outputs of the "
-        "whole network.",
+        "--preset small, and nothing frozen.",
         allow_abbrev=False,
     )
     add = result.add_argument

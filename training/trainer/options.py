@@ -65,13 +65,6 @@ class Options:
     init_layers: str = _option("", "layers to load from --init, comma-separated; empty: all")
     freeze: str = _option("", "layers that are not trained, comma-separated")
 
-    teacher: str = _option(
-        "",
-        "weights of a network with the same classes and default boxes, whose outputs are learned "
-        "as well as the annotations (distillation)",
-    )
-    distill: float = _option(1.0, "factor of the loss against --teacher")
-
     iterations: int = _option(
         120_000,
         "optimiser steps; another number when a run is resumed makes it longer or shorter, with "
@@ -125,7 +118,7 @@ class Options:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name} must be above 0, got {getattr(self, name)}")
-        for name in ("warmup", "workers", "weight_decay", "base_lr", "distill"):
+        for name in ("warmup", "workers", "weight_decay", "base_lr"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{_flag(name)} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.width <= 4:

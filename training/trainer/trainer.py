@@ -27,7 +27,6 @@ from training.data.soundness import fingerprint
 from training.evaluation import predictions
 from training.evaluation.metrics import compute_metrics
 from training.trainer import export, options, run_files
-from training.trainer.distillation import distillation_loss
 from training.trainer.distributed import Processes, Signals, gradients_exchanged
 from training.trainer.ema import restore_ema
 from training.trainer.loss import Targets, match, multibox_loss
@@ -73,7 +72,6 @@ class Trainer:
         )
         self.progress = Progress()
         self.fingerprint = fingerprint(data)
-        self.teacher: SSD | None = None  # see `read_teacher`
         self.ancestry: Mapping[str, Any] = {}  # what is known of the weights that it began with
 
     # --- one iteration --------------------------------------------------------------------------
@@ -129,10 +127,6 @@ class Trainer:
                 logits, offsets, targets, self.model.defaults, self.model.config.variances
             )
             losses = torch.stack(sums) / divisor
-            if self.teacher is not None:
-                known = self.teacher(self.teacher.normalise(images))
-                sums = distillation_loss(logits, offsets, *known)
-                losses = losses + self.run.distill * torch.stack(sums) / divisor
             self.scaler.scale(losses.sum()).backward()
         return losses.detach()
 
