@@ -20,11 +20,11 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m training.slim",
         description="Makes a trained network narrower and faster: takes out the channels that "
-        "contribute least on training images, half of them at a time, and trains what is left "
-        "after each step. A quarter of the channels is a sixteenth of the work. What it costs in "
-        "accuracy depends on the dataset; the command measures it and ends with a table.",
+        "contribute least on training images, and trains what is left. A quarter of the channels "
+        "is a sixteenth of the work. What it costs in accuracy depends on the dataset; the command "
+        "measures it and ends with a table.",
         epilog="All other options are those of python -m training.train, for each step; default: "
-        "--preset small, and nothing frozen.",
+        "--preset small with nothing frozen and 860 iterations.",
         allow_abbrev=False,
     )
     add = result.add_argument
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="new folder: a run as training.train's with the result, and those of the steps before "
+        help="new folder: a run as training.train's with the result, and with --steps those before "
         "it in step1, step2, …",
     )
     _add_targets(result)
@@ -49,9 +49,10 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--steps",
         type=int,
+        default=1,
         metavar="N",
-        help="prune and train so many times; default: as often as channels are halved. The width "
-        "0.25 in one step is the fastest way from a wide network, as only narrow ones are trained",
+        help="prune and train so many times, the same share of the channels each. More than one "
+        "costs more and has gained nothing where it was tried (default: %(default)s)",
     )
     add(
         "--images",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -96,19 +95,17 @@ def describe(config: SSDConfig) -> str:
     return f"layers of different widths, {multiply_adds(config, 1) / 1e9:.2f}e9 multiply-adds"
 
 
-def steps(config: SSDConfig, target: SSDConfig, count: int | None = None) -> list[SSDConfig]:
+def steps(config: SSDConfig, target: SSDConfig, count: int) -> list[SSDConfig]:
     """Configurations from one to the target, the target last.
 
     Args:
         config, target: before the first step, after the last.
-        count: of steps; None: as many as halve the channels of the layer that loses most, about.
+        count: of steps, at least 1.
 
     Returns:
         Each step leaves the same share of a layer's channels, in multiples of `MULTIPLE`.
     """
     start, end = counts(config), counts(target)
-    halvings = max(math.ceil(math.log2(start[name] / end[name]) - 0.01) for name in start)
-    count = count or max(1, halvings)
     found = []
     for k in range(1, count):
         share = k / count
