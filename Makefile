@@ -2,6 +2,7 @@
 # make setup   a virtual environment with ROS 2, where it is missing, PyTorch and the tools for tests
 # make demo    images -> camera topic -> detector node -> annotated images in demo_out/
 # make test    all tests, in a few minutes
+# make test-cuda   those that need a GPU
 # make test-fast   those that need no ROS graph and no training, in one
 # make test-oldest   those of test-fast at the lowest versions that requirements*.txt allow, on Python 3.10
 # make coverage    all tests, and which lines of ssd_ros/ and training/ none of them runs
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo film test test-fast test-oldest coverage lint format bench bench-cuda clean
+.PHONY: help setup demo film test test-cuda test-fast test-oldest coverage lint format bench bench-cuda clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -63,6 +64,10 @@ film:
 test: setup
 	@$(IN_VENV)
 	python -m pytest -n 2 --dist loadfile
+
+test-cuda: setup
+	@$(IN_VENV)
+	CUDA_VISIBLE_DEVICES=0 python -m pytest -k cuda test/backends test/model test/test_detector.py
 
 test-fast: setup
 	@$(IN_VENV)

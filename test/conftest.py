@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": PROFILE,
     "FASTDDS_DEFAULT_PROFILES_FILE": PROFILE,
     "https_proxy": "http://127.0.0.1:9",  # nobody listens: the default weights are not downloaded
+    "CUDA_VISIBLE_DEVICES": "",  # what a CPU computes is the same each time; see `make test-cuda`
 }
 if os.environ.get("ROS_DISTRO") == "humble":  # later ones warn about this name
     ENVIRONMENT["ROS_LOCALHOST_ONLY"] = "1"

@@ -551,7 +551,8 @@ def test_wider_features_start_a_narrow_network(root, tmp_path):
     save_file(features, tmp_path / "vgg.safetensors")
     out = tmp_path / "run"
     given = ["--data", str(root), "--out", str(out), "--init", str(tmp_path / "vgg.safetensors")]
-    given += ["--width", "0.125", "--freeze", "conv1", "--val-sets", "none", *QUICK[:-2]]
+    given += ["--preset", "narrow", "--width", "0.125", "--freeze", "conv1", "--val-sets", "none"]
+    given += QUICK[:-2]
     assert train.main(given) == 0
     tensors = reader.read(out / run_files.LAST).tensors
     first, whole = tensors["conv1.1.weight"], features["features.0.weight"].numpy()

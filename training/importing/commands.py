@@ -129,4 +129,4 @@ def training_command(root: Path, view: str = "auto") -> str:
     if view != "auto":
         chosen += f"--exif-view {view} "
     path = shlex.quote(str(root))
-    return f"python -m training.train --data {path} {chosen}--out RUN --preset small --init vgg16"
+    return f"python -m training.train --data {path} {chosen}--out RUN --preset narrow"

@@ -135,25 +135,30 @@ class Options:
 # They do not change the result.
 _FREE = {option.name for option in fields(Options) if option.metadata.get("free")} | {"out"}
 
+_SMALL: dict[str, Any] = {
+    "init": "vgg16",
+    "boxes": "auto",
+    "freeze": "conv1,conv2",  # as in the paper's own code
+    "iterations": 430,
+    "batch": 8,
+    "optimizer": "adamw",
+    "lr": 2e-4,
+    "base_lr": 0.5,
+    "weight_decay": 0.01,
+    "schedule": "cosine",
+    "warmup": 50,
+    "ema": 0.99,
+    "augment": "light",  # a dozen epochs are too few to learn from crops and expansions
+    "validate_every": 215,
+    "checkpoint_every": 50,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # A few hundred images, a pretrained backbone, minutes.
-    "small": {
-        "boxes": "auto",
-        "freeze": "conv1,conv2",  # as in the paper's own code
-        "iterations": 430,
-        "batch": 8,
-        "optimizer": "adamw",
-        "lr": 2e-4,
-        "base_lr": 0.5,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup": 50,
-        "ema": 0.99,
-        "augment": "light",  # a dozen epochs are too few to learn from crops and expansions
-        "validate_every": 215,
-        "checkpoint_every": 50,
-    },
+    "small": _SMALL,
+    # The same for a robot without a GPU. Of pruned features every layer must be tuned.
+    "narrow": {**_SMALL, "width": 0.25, "freeze": "", "iterations": 1290},
     # A narrow network from scratch: how the demo's weights were made.
     "demo": {
         "width": 0.25,
