@@ -90,6 +90,21 @@ def shared_memory_problem() -> str:
     )
 
 
+def unused_shared_memory() -> str:
+    """Whether this process has a node, but not the profile's segment; empty if it has both.
+
+    Some sandboxes have a /dev/shm in which Fast DDS cannot make one.
+    """
+    size = segment_size()
+    if not size or not uses_fast_dds() or not SHARED_MEMORY.is_dir() or _has_segment(size):
+        return ""
+    return (
+        f"Fast DDS has made no shared memory in {SHARED_MEMORY}, its messages in the terminal say "
+        "why: images go by UDP, and large ones may get lost. Increase its buffers (sysctl "
+        "net.core.rmem_max=4194304), or use image_transport compressed"
+    )
+
+
 def _has_segment(size: int) -> bool:
     """Whether this process has a segment of at least so many bytes in /dev/shm."""
     for line in Path("/proc/self/maps").read_text().splitlines():

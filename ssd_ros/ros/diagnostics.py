@@ -117,7 +117,8 @@ class DiagnosticsPublisher:
         self._cameras: Iterable[Camera] = ()
         self._monitors: list[CameraMonitor] = []
         self.name_problem = NameMonitor(node).check  # for `node_status`, once for each
-        if problem := dds_profile.shared_memory_problem():
+        problem = dds_profile.shared_memory_problem() or dds_profile.unused_shared_memory()
+        if problem:
             node.get_logger().warning(problem)
 
     def set_cameras(self, cameras: Iterable[Camera]) -> None:

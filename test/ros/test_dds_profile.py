@@ -128,6 +128,17 @@ def test_a_container_s_small_shared_memory_is_reported(graph, weights, images, s
     assert ("--shm-size" in detector.log) == reported
     assert ("/dev/shm has 64 MiB" in detector.log) == reported
     assert ("needs 64 MiB in each process" in detector.log) == reported
+    assert "Fast DDS has made no" not in detector.log
+
+
+@needs_fast_dds
+@needs_mounts
+def test_shared_memory_that_fast_dds_cannot_use_is_reported(graph, weights):
+    parameters = {"weights": weights, "device": "cpu", "image_topics": [graph.name("image_raw")]}
+    command = node_command("ssd_ros.ros.detector_node", parameters, graph.namespace)
+    detector = graph.start_command(in_container("1g,ro", *command), cwd=ROOT)
+    wait_for(lambda: "detecting on" in detector.log, "the node")
+    assert "Fast DDS has made no shared memory in /dev/shm" in detector.log
 
 
 @needs_fast_dds
