@@ -77,6 +77,13 @@ def anchors(page: Path) -> set[str]:
     return {*plain, *re.findall(r'<a id="([^"]+)"', text)}
 
 
+def own_names() -> set[str]:
+    """Files and folders of the repository's own folder, without those that a user has put there."""
+    command = ["git", "-C", str(ROOT), "ls-files"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return {line.split("/")[0] for line in listed.splitlines()} or set(os.listdir(ROOT))
+
+
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
     """A checkpoint of torchvision's SSD300 with three classes."""
@@ -91,7 +98,12 @@ def theirs(tmp_path_factory):
 @pytest.fixture
 def clone(tmp_path, theirs):
     """A clean copy of the repository with the files that the pages speak of."""
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "install", "log")
+    own, caches = own_names(), shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
+
+    def ignored(folder, names):
+        others = set(names) - own if Path(folder) == ROOT else set()
+        return others | caches(folder, names)
+
     folder = tmp_path / "ssd_ros"
     shutil.copytree(ROOT, folder, ignore=ignored, symlinks=True)
     setup = folder / ".venv" / "setup.sh"
