@@ -223,8 +223,16 @@ def create_model(
 
 
 def _read_init(run: Options, data: TrainingData) -> pretrained.Pretrained:
-    """The pretrained weights; features of VGG16 with the channels that --width asks for."""
+    """The pretrained weights; features of VGG16 with the channels that --width asks for.
+
+    Raises:
+        ValueError: they cannot be used, or are of another base network than --base.
+    """
     source = pretrained.read(run.init)
+    if run.base not in ("auto", source.config.backbone):
+        raise ValueError(
+            f"--base {run.base} differs from --init {run.init}, which has {source.config.backbone}"
+        )
     backbone = source.classes is None and source.config.backbone == "vgg16"
     if not backbone or run.width in (0, source.config.width):
         return source
@@ -235,17 +243,9 @@ def _read_init(run: Options, data: TrainingData) -> pretrained.Pretrained:
 def _configuration(
     run: Options, data: TrainingData, source: pretrained.Pretrained | None, config: str | None
 ) -> tuple[float | None, SSDConfig]:
-    """Width and configuration of the network, the width None where the configuration has it.
-
-    Raises:
-        ValueError: the pretrained weights are of another base network.
-    """
+    """Width and configuration of the network, the width None where the configuration has it."""
     if config is not None:
         return None, config_from_text(config)
-    if source and run.base not in ("auto", source.config.backbone):
-        raise ValueError(
-            f"--base {run.base} differs from --init {run.init}, which has {source.config.backbone}"
-        )
     if source and source.classes:  # a detector's heads only fit its own default boxes
         return run.width or None, source.config
     initial = RESNET50 if run.base == "resnet50" else PAPER_VOC
