@@ -130,11 +130,11 @@ def report(options: argparse.Namespace, tables: Sequence[Table]) -> None:
     """
     for table in tables:
         print_table(table)
+    if options.json is None and options.save is None:
+        return
     place = machine(accelerator(options.device))
     benchmark = Path(sys.argv[0]).stem
-    path = options.save / place["slug"] / f"{benchmark}.json" if options.save else options.json
-    if path is None:
-        return
+    path = options.json or options.save / place["slug"] / f"{benchmark}.json"
     content = {
         "benchmark": benchmark,
         "command": command(),

@@ -4,7 +4,7 @@
 On the CPU `postprocess_numpy` does the same, faster and without PyTorch.
 
 The order of steps (arXiv 1512.02325, section 3.1 and the end of section 4): softmax; scores
-above the threshold; the best `top_k` of each image and class; decoding of those alone, cut to the
+above the threshold; the best `top_k` of each image and class; decoding of only those, cut to the
 image; non-maximum suppression within each image and class; the best `max_detections` of each
 image. `SSDConfig.nms` says whether boxes are cut before or after the suppression.
 """

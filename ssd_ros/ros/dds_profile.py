@@ -72,7 +72,7 @@ def shared_memory_size() -> int:
 def shared_memory_problem() -> str:
     """Whether the profile's segments do not fit into /dev/shm; empty if they do.
 
-    Fast DDS then uses UDP alone, and most large images are lost as without the profile. Docker's
+    Fast DDS then uses only UDP, and most large images are lost as without the profile. Docker's
     default size of /dev/shm is 64 MiB.
     """
     size = segment_size()
@@ -106,7 +106,7 @@ def unused_shared_memory() -> str:
 
 
 def _has_segment(size: int) -> bool:
-    """Whether this process has a segment of at least so many bytes in /dev/shm."""
+    """Whether this process has a segment of at least `size` bytes in /dev/shm."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
         if f"{SHARED_MEMORY}/fast" in line and end - start >= size:

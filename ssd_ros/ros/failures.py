@@ -78,7 +78,7 @@ class RecurringProblems:
             return new
 
     def begins_now(self, text: str) -> bool:
-        """As `begins`, where nobody notes a success: what is not seen for a while has ended.
+        """Like `begins`, for problems without `note_success`: one not seen for a while has ended.
 
         Args:
             text: may have numbers that change.

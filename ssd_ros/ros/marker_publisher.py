@@ -61,7 +61,7 @@ class MarkerPublisher:
             self._publisher.publish(outlines(header, detections, classes, size, info))
 
     def problem(self, timeout: float) -> str:
-        """Why there have been no markers for so many seconds of detections; else empty."""
+        """Why no markers were published for `timeout` seconds of detections; empty if they were."""
         since, info = self._impossible_since, self._info
         if since is None or time.monotonic() - since < timeout:
             return ""
